@@ -1,0 +1,52 @@
+# `make help` lists the targets. Everything goes through cargo; scripts/ holds what is longer than a line.
+
+CARGO ?= cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+ENGINE = $(TARGET)/release/engine
+
+.PHONY: help setup venv build demo test peers bench soak fmt lint doc clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: ## install what building and testing need (Debian, Ubuntu; quick when nothing is missing)
+	@scripts/setup.sh
+
+venv: setup
+	@scripts/venv.sh
+
+build: setup ## build the engine, optimised: target/release/engine
+	$(CARGO) build --release --bin engine
+
+demo: build venv ## transfer over a link in one process, then (root) a file over TAP to another QUIC stack
+	$(ENGINE) run --config configs/loopback.yaml --duration 5s
+	@scripts/demo-tap.sh $(ENGINE)
+
+# The engine that the system tests start comes from the dev profile: optimised enough
+# (Cargo.toml, profile.dev) to move 1 GiB in seconds, with debug assertions and overflow checks on,
+# and at no second build. To test another build: make test ENGINE_BIN=target/release/engine
+test: venv ## formatting, clippy, docs, then unit, property, integration and peer tests
+	@scripts/test.sh
+
+peers: venv ## only the tests of the engine as a process: peers, devices, bad input
+	$(CARGO) test --test system
+
+bench: setup ## micro-benchmarks, then the engine against its ceilings
+	$(CARGO) bench -p bench
+	$(CARGO) run --release -p bench --bin compare
+
+soak: build venv ## minutes of load, with memory and buffers watched
+	@scripts/soak.sh $(ENGINE)
+
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+lint: setup ## clippy, with warnings as errors
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: setup ## documentation of all crates: target/doc/stoq/index.html
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+clean: ## remove everything built
+	$(CARGO) clean
