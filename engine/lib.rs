@@ -1,1 +1,6 @@
-//! x
+//! The STOQ engine: a QUIC transport in user space, from a poll-mode driver to an application.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod shard;
+pub mod tls;

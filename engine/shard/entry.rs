@@ -1,0 +1,126 @@
+//! One connection of a shard: quinn-proto's state machine, and where it stands in ours.
+
+use std::cell::OnceCell;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use quinn_proto::ConnectionHandle;
+
+use crate::app::ConnectionKey;
+use crate::tls::PeerIdentity;
+
+/// How far the application is involved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The handshake runs; the application has not been told.
+    Handshaking,
+    /// The handshake runs, and the application already works with 0-RTT data.
+    Early,
+    /// The handshake is complete and the application has been told.
+    Open,
+    /// The application has been told of the end, or was never told of the beginning. What is left is to send the
+    /// close and to absorb what the peer still sends (RFC 9000 §10.2).
+    Closed,
+}
+
+/// A connection and its place in the shard's lists.
+pub(crate) struct Entry {
+    pub(crate) key: ConnectionKey,
+    /// Boxed: entries stay small enough to be looked through, and do not move kilobytes.
+    pub(crate) quinn: Box<quinn_proto::Connection>,
+    /// How the endpoint calls the connection.
+    pub(crate) handle: ConnectionHandle,
+    /// Index of the endpoint.
+    pub(crate) endpoint: u16,
+    /// Index of the application; `None` on a server until ALPN has chosen a service.
+    pub(crate) application: Option<u16>,
+    /// The service takes 0-RTT data (server), or the application asked to send some (client).
+    pub(crate) early_data: bool,
+    pub(crate) phase: Phase,
+    /// The negotiated protocol, empty until it is known.
+    pub(crate) alpn: Vec<u8>,
+    pub(crate) identity: OnceCell<Option<Box<PeerIdentity>>>,
+    /// In the list of connections whose events are to be looked at.
+    pub(crate) dirty: bool,
+    /// In the list of connections that may have something to send.
+    pub(crate) ready: bool,
+    /// Datagrams built in the present turn.
+    pub(crate) turn: u16,
+}
+
+impl Entry {
+    pub(crate) fn new(
+        key: ConnectionKey,
+        endpoint: u16,
+        handle: ConnectionHandle,
+        connection: quinn_proto::Connection,
+    ) -> Self {
+        Self {
+            key,
+            quinn: Box::new(connection),
+            handle,
+            endpoint,
+            application: None,
+            early_data: false,
+            phase: Phase::Handshaking,
+            alpn: Vec::new(),
+            identity: OnceCell::new(),
+            dirty: false,
+            ready: false,
+            turn: 0,
+        }
+    }
+
+    /// The peer's address now.
+    pub(crate) fn remote_address(&self) -> SocketAddrV6 {
+        v6(self.quinn.remote_address())
+    }
+
+    /// The peer's identity, looked up at the first call after the handshake has verified it.
+    pub(crate) fn peer_identity(&self) -> Option<&PeerIdentity> {
+        if self.identity.get().is_none() {
+            let session = self.quinn.crypto_session();
+            let found = session.peer_identity().and_then(PeerIdentity::from_session);
+            if found.is_none() && self.quinn.is_handshaking() {
+                return None; // It may still come.
+            }
+            let _ = self.identity.set(found.map(Box::new));
+        }
+        self.identity.get()?.as_deref()
+    }
+
+    /// True when no stream of the connection is in use.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        let streams = self.quinn.streams();
+        streams.send_streams() == 0
+            && streams.remote_open_streams(quinn_proto::Dir::Bi) == 0
+            && streams.remote_open_streams(quinn_proto::Dir::Uni) == 0
+    }
+}
+
+/// The IPv6 address of a peer. The shard hands quinn-proto nothing else, so the mapping of IPv4 never happens.
+pub(crate) fn v6(address: SocketAddr) -> SocketAddrV6 {
+    match address {
+        SocketAddr::V6(address) => address,
+        SocketAddr::V4(address) => {
+            SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0)
+        }
+    }
+}
+
+/// `address` with nothing in it but what packets carry, so that equal peers compare equal.
+pub(crate) fn canonical(address: SocketAddrV6) -> SocketAddrV6 {
+    SocketAddrV6::new(*address.ip(), address.port(), 0, 0)
+}
+
+/// A socket address of quinn-proto's kind.
+pub(crate) fn any(address: SocketAddrV6) -> SocketAddr {
+    SocketAddr::V6(canonical(address))
+}
+
+/// The IPv6 address in a source that quinn-proto chose, if any.
+pub(crate) fn source(address: Option<std::net::IpAddr>) -> Option<Ipv6Addr> {
+    match address {
+        Some(std::net::IpAddr::V6(address)) => Some(address),
+        _ => None,
+    }
+}
