@@ -1,0 +1,133 @@
+//! `ports:`, `memory:` and `shards:`.
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{Address, Interval, Prefix, Size};
+
+/// A port: a device that EAL knows, or one end of an in-process link.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// How the rest of the file calls it.
+    pub name: String,
+    /// A PCI address, or the name of a virtual device that `--vdev` makes. Excludes `link`.
+    pub device: Option<String>,
+    /// The port at the other end of an in-process link. Excludes `device`.
+    pub link: Option<String>,
+    /// IP MTU in bytes, 1280..=9600; default 1500.
+    pub mtu: Option<u16>,
+    /// Static addresses; a link-local one is added.
+    #[serde(default)]
+    pub addresses: Vec<Prefix>,
+    /// Static default gateway.
+    pub gateway: Option<Address>,
+    /// Whether router advertisements give addresses, prefixes, MTU and gateways; default false.
+    #[serde(default)]
+    pub router_advertisements: bool,
+    /// Queue pairs, 1..=16; default: as many as shards use.
+    pub queues: Option<u16>,
+    /// Descriptors of a receive queue, a power of two 64..=32768; default 1024.
+    pub rx_descriptors: Option<u16>,
+    /// Descriptors of a transmit queue, a power of two 64..=32768; default 1024.
+    pub tx_descriptors: Option<u16>,
+    /// Who computes and verifies UDP checksums.
+    #[serde(default)]
+    pub checksum: Checksum,
+    /// Where a datagram is built.
+    #[serde(default)]
+    pub tx_path: TxPath,
+    /// How long to wait at start for the link to come up; default 5s.
+    pub link_up_timeout: Option<Interval>,
+}
+
+/// Who computes and verifies UDP checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksum {
+    /// `off` on links, `software` on devices.
+    #[default]
+    Auto,
+    /// The engine, on the lcore.
+    Software,
+    /// Nobody: links only, whose bytes never leave the process.
+    Off,
+}
+
+/// Where a datagram is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TxPath {
+    /// `in_place` on devices, `scratch` on links.
+    #[default]
+    Auto,
+    /// In the mbuf: no copy.
+    InPlace,
+    /// In a warm buffer, then copied to the mbuf.
+    Scratch,
+}
+
+/// Packet memory of each port.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Memory {
+    /// mbufs of a port's pool, or `auto` (by formula).
+    pub mbufs: Mbufs,
+    /// Received datagrams that applications of a port may hold at once without copies; default 4096.
+    pub held_slices: Option<u32>,
+    /// Datagrams shorter than this are copied out of their mbuf at once; default 256 B.
+    pub rx_copybreak: Option<Size>,
+}
+
+/// mbufs of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mbufs {
+    /// By formula.
+    #[default]
+    Auto,
+    /// This many.
+    Count(u32),
+}
+
+impl std::str::FromStr for Mbufs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Count).map_err(|_| {
+                format!("`{text}` is not `auto` or a whole number from 0 to 4294967295")
+            }),
+        }
+    }
+}
+
+/// One (port, queue pair, lcore).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// How the rest of the file calls it.
+    pub name: String,
+    /// The port's name.
+    pub port: String,
+    /// The queue pair; default 0.
+    #[serde(default)]
+    pub queue: u16,
+    /// The lcore that drives it, one of EAL's core list.
+    pub lcore: u32,
+    /// What the lcore does when there is no work; default `adaptive`.
+    #[serde(default)]
+    pub idle: Idle,
+    /// UDP port that this shard's clients send from; default 49152 + the shard's position.
+    pub client_udp_port: Option<u16>,
+}
+
+/// What an lcore does when there is no work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Idle {
+    /// Polls on: lowest latency, a whole core.
+    Busy,
+    /// Polls on for a while, then pauses, then sleeps shortly, never past the next timer.
+    #[default]
+    Adaptive,
+}

@@ -1,0 +1,39 @@
+//! `limits:` and `run:`.
+
+use serde::Deserialize;
+
+use super::units::Interval;
+
+/// Every bound. All are numbers of 1 or more.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections of a shard; default 20000.
+    pub connections: Option<u32>,
+    /// Handshakes in flight on a shard; default 1024.
+    pub incoming: Option<u32>,
+    /// Stateless replies (version negotiation, retry, reset) waiting on a shard; default 256.
+    pub responses: Option<u32>,
+    /// Datagrams a connection may send before the next one has its turn; default 16.
+    pub turn_budget: Option<u32>,
+    /// Neighbours a shard's host remembers; default 1024.
+    pub neighbours: Option<u32>,
+    /// Datagrams a shard keeps while their neighbours are resolved; default 64.
+    pub waiting_datagrams: Option<u32>,
+    /// Files that `hq-interop` holds open on a shard; default 1024.
+    pub open_files: Option<u32>,
+}
+
+/// The course of a run.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Run {
+    /// Time at the start that is left out of goodput; default 500 ms.
+    pub warmup: Option<Interval>,
+    /// How long connections may take to close at the end; default 3 s.
+    pub drain_timeout: Option<Interval>,
+    /// How long to run; default until SIGINT or SIGTERM. The command line's `--duration` wins.
+    pub duration: Option<Interval>,
+    /// Whether the run ends when every client is finished; default true when there are clients.
+    pub exit_when_clients_finish: Option<bool>,
+}
