@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """A server on aioquic with the engine's services: hq-interop, perf and echo.
 
-Prints JSON lines: {"event": "ready"} once it listens, {"event": "handshake"} and
-{"event": "closed"} for each connection. Runs until it is ended by a signal.
+Says "listening" on standard error once it does, and prints JSON lines on standard output:
+{"event": "handshake", ...} and {"event": "closed", ...} for each connection. Runs until it is
+ended by a signal.
 """
 
 import argparse
@@ -115,7 +116,7 @@ async def main() -> None:
         session_ticket_handler=lambda ticket: tickets.__setitem__(ticket.ticket, ticket),
         session_ticket_fetcher=lambda label: tickets.pop(label, None),
     )
-    quic.report(event="ready")
+    quic.note("listening")
 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,0 +1,195 @@
+//! DPDK devices other than TAP: the endless `net_null`, and two engine processes joined by
+//! `net_memif` or by `net_af_packet` over a veth pair.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Digest, Engine, Namespace, Need, Pki, Turn, write_file};
+
+const GIB: u64 = 1 << 30;
+/// By how much the engine's memory may grow over seconds of frames that are all dropped, in KiB.
+const GROWN_MAX_KIB: u64 = 1024;
+
+fn folder() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the target is writable")
+}
+
+#[test]
+fn null_device_floods_and_memory_stays() {
+    let Some(_turn) = Turn::take(&[]) else { return };
+    let folder = folder();
+    let config = folder.path().join("null.yaml");
+    let yaml = format!(
+        "{}\
+identities:
+  - {{ name: made-here, self_signed: [\"localhost\"] }}
+listeners:
+  - {{ name: main, shard: work, udp_port: 4433, identity: made-here, services: {{ echo: {{}} }} }}
+",
+        head(0, "net_null0", "net_null0", "fd00:5701::1")
+    );
+    std::fs::write(&config, yaml).expect("the test folder is writable");
+
+    let engine = Engine::run(&config);
+    engine.wait_until_ready();
+    std::thread::sleep(Duration::from_secs(2));
+    let early = resident_kib(engine.id());
+    std::thread::sleep(Duration::from_secs(8));
+    let late = resident_kib(engine.id());
+    let report = engine.stop().expect_clean();
+
+    assert!(
+        late <= early + GROWN_MAX_KIB,
+        "memory grew from {early} to {late} KiB"
+    );
+    let frames = report["rx"]["frames"].as_u64().expect("a count");
+    let drops = report["rx"]["dropped"]
+        .as_object()
+        .expect("counts by reason");
+    let dropped: u64 = drops.values().filter_map(Value::as_u64).sum();
+    assert!(frames > 1_000_000, "{report:#}");
+    assert_eq!(
+        dropped, frames,
+        "every frame is a drop with a reason: {report:#}"
+    );
+}
+
+#[test]
+fn memif_joins_two_engines_for_1_gib() {
+    let Some(_turn) = Turn::take(&[]) else { return };
+    let folder = folder();
+    let socket = folder.path().join("memif.sock");
+    let vdev = |role: &str| {
+        format!(
+            "net_memif0,role={role},socket={},socket-abstract=no",
+            socket.display()
+        )
+    };
+    let pair = Pair {
+        folder: folder.path(),
+        devices: [vdev("server"), vdev("client")],
+    };
+    pair.transfer("net_memif0", |start| start());
+}
+
+#[test]
+fn af_packet_joins_two_engines_over_veth_for_1_gib() {
+    let Some(_turn) = Turn::take(&[Need::Root, Need::Ip]) else {
+        return;
+    };
+    let folder = folder();
+    let namespace = Namespace::new();
+    namespace.ip(&[
+        "link", "add", "left", "type", "veth", "peer", "name", "right",
+    ]);
+    for interface in ["left", "right"] {
+        namespace.ip(&["link", "set", interface, "up"]);
+    }
+    let vdev = |interface: &str| format!("net_af_packet0,iface={interface}");
+    let pair = Pair {
+        folder: folder.path(),
+        devices: [vdev("left"), vdev("right")],
+    };
+    pair.transfer("net_af_packet0", |start| namespace.inside(start));
+}
+
+/// Two engines on two lcores, one serving a file and one that downloads it.
+struct Pair<'a> {
+    folder: &'a Path,
+    /// `--vdev` arguments of server and client.
+    devices: [String; 2],
+}
+
+impl Pair<'_> {
+    /// Transfers 1 GiB and compares hashes. `inside` is where the engines are started.
+    fn transfer(
+        &self,
+        device: &str,
+        inside: impl Fn(&mut (dyn FnMut() -> Engine + Send)) -> Engine,
+    ) {
+        let pki = Pki::new(self.folder);
+        let output = self.folder.join("downloads");
+        std::fs::create_dir(self.folder.join("www")).expect("the test folder is writable");
+        let digest = write_file(&self.folder.join("www/big.bin"), GIB);
+
+        let server_yaml = format!(
+            "identities:
+  - {{ name: server, certificate: {}, key: {} }}
+listeners:
+  - name: main
+    shard: work
+    udp_port: 4433
+    identity: server
+    services:
+      hq-interop: {{ root: {} }}
+",
+            pki.server.certificate.display(),
+            pki.server.key.display(),
+            self.folder.join("www").display()
+        );
+        let client_yaml = format!(
+            "clients:
+  - name: download
+    shard: work
+    remote: \"[fd00:5701::1]:4433\"
+    server_name: localhost
+    trust: {{ anchors: [{}] }}
+    hq: {{ paths: [\"/big.bin\"], output: {} }}
+",
+            pki.anchor.display(),
+            output.display()
+        );
+        let server = head(0, device, &self.devices[0], "fd00:5701::1") + &server_yaml;
+        let client = head(1, device, &self.devices[1], "fd00:5701::2") + &client_yaml;
+        let server = self.write("server.yaml", &server);
+        let client = self.write("client.yaml", &client);
+
+        // Both at once: memif's link is up only when both ends are there.
+        let server = inside(&mut || Engine::run(&server));
+        let client = inside(&mut || Engine::run(&client));
+        server.wait_until_ready();
+        let client = client.wait(Duration::from_secs(120)).expect_clean();
+        let server = server.stop().expect_clean();
+
+        assert_eq!(Digest::of_file(&output.join("big.bin")), digest);
+        assert_eq!(client["bytes_received"], GIB);
+        assert_eq!(server["bytes_sent"], GIB);
+        for report in [client, server] {
+            assert_eq!(report["connections"]["lost"], 0, "{report:#}");
+        }
+    }
+
+    fn write(&self, name: &str, yaml: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::write(&path, yaml).expect("the test folder is writable");
+        path
+    }
+}
+
+/// The YAML of one engine on one lcore with one virtual device and one shard named `work`.
+fn head(lcore: u32, device: &str, vdev: &str, address: &str) -> String {
+    format!(
+        "eal: [\"-l\", \"{lcore}\", \"--no-huge\", \"-m\", \"256\", \"--no-pci\", \"--no-shconf\", \"--vdev={vdev}\"]
+ports:
+  - {{ name: wire, device: {device}, addresses: [\"{address}/64\"] }}
+shards:
+  - {{ name: work, port: wire, queue: 0, lcore: {lcore}, idle: adaptive }}
+"
+    )
+}
+
+/// Resident memory of a process in KiB.
+fn resident_kib(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the engine runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("Linux says it");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number of kB")
+}

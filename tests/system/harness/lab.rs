@@ -1,0 +1,157 @@
+//! The engine on a TAP port, and room for a peer on the kernel's side of it.
+
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{Engine, Namespace, Need, Outcome, Pki, Turn};
+
+/// The engine's address.
+pub const ENGINE_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 1);
+/// The address of the kernel's end of the TAP interface.
+pub const KERNEL_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 2);
+/// UDP port that servers listen on in these tests.
+pub const SERVER_PORT: u16 = 4433;
+
+/// IP MTU of the link.
+const MTU: u16 = 1500;
+
+/// A network namespace in which an engine holds one end of a TAP interface and the kernel the
+/// other. Nothing else runs an engine while it lives.
+pub struct TapLab {
+    // In the order of dropping: the engine before its namespace, the turn last.
+    engine: Option<Engine>,
+    namespace: Namespace,
+    /// Certificates of this test.
+    pub pki: Pki,
+    folder: TempDir,
+    _turn: Turn,
+}
+
+impl TapLab {
+    /// Prepares everything but the engine; `None` when the machine cannot (the reason is printed).
+    pub fn new(needs: &[Need]) -> Option<Self> {
+        let turn = Turn::take(&[&[Need::Root, Need::Tun, Need::Ip], needs].concat())?;
+        let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the target is writable");
+        let pki = Pki::new(folder.path());
+        std::fs::create_dir(folder.path().join("www")).expect("the test folder is writable");
+        let namespace = Namespace::new();
+        Some(Self {
+            engine: None,
+            namespace,
+            pki,
+            folder,
+            _turn: turn,
+        })
+    }
+
+    /// The folder of the test, removed with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder that hq-interop servers serve.
+    pub fn www(&self) -> PathBuf {
+        self.folder.path().join("www")
+    }
+
+    /// Starts the engine with the usual listener: perf, hq-interop (with early data) and echo.
+    pub fn serve(&mut self) {
+        self.serve_with("");
+    }
+
+    /// As `serve`, with more lines of YAML for the listener, each indented by four spaces.
+    pub fn serve_with(&mut self, listener_lines: &str) {
+        let Pki { server, .. } = &self.pki;
+        let (certificate, key) = (server.certificate.display(), server.key.display());
+        let www = self.www();
+        let www = www.display();
+        self.start(&format!(
+            "identities:
+  - {{ name: server, certificate: {certificate}, key: {key} }}
+listeners:
+  - name: main
+    shard: server
+    udp_port: {SERVER_PORT}
+    identity: server
+    services:
+      perf: {{}}
+      hq-interop: {{ root: {www}, early_data: true }}
+      echo: {{}}
+{listener_lines}
+"
+        ));
+    }
+
+    /// Starts the engine as a client of `KERNEL_ADDRESS` that trusts the authority; `work` is the
+    /// YAML of what it does, in lines indented by four spaces. The server must run already.
+    pub fn connect(&mut self, work: &str) {
+        let anchor = self.pki.anchor.display();
+        self.start(&format!(
+            "clients:
+  - name: work
+    shard: server
+    remote: \"[{KERNEL_ADDRESS}]:{SERVER_PORT}\"
+    server_name: localhost
+    trust: {{ anchors: [{anchor}] }}
+{work}
+"
+        ));
+    }
+
+    /// Starts the engine with its TAP port, one shard named `server`, and `yaml` after that.
+    pub fn start(&mut self, yaml: &str) {
+        let config = self.folder.path().join("engine.yaml");
+        let head = format!(
+            "eal: [\"-l\", \"0\", \"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \"--vdev=net_tap0,iface=stoq0\"]
+ports:
+  - {{ name: tap, device: net_tap0, mtu: {MTU}, addresses: [\"{ENGINE_ADDRESS}/64\"] }}
+shards:
+  - {{ name: server, port: tap, queue: 0, lcore: 0, idle: adaptive }}
+"
+        );
+        std::fs::write(&config, head + yaml).expect("the test folder is writable");
+        let engine = self.namespace.inside(|| Engine::run(&config));
+        // The interface is there before the engine is ready, and a client that finds its peer
+        // without an address would wait a second for the next solicitation.
+        self.namespace
+            .configure("stoq0", &format!("{KERNEL_ADDRESS}/64"), MTU);
+        engine.wait_until_ready();
+        self.engine = Some(engine);
+    }
+
+    /// The running engine.
+    pub fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("the test started the engine")
+    }
+
+    /// Asks the engine to end, and waits.
+    pub fn stop(&mut self) -> Outcome {
+        self.engine
+            .take()
+            .expect("the test started the engine")
+            .stop()
+    }
+
+    /// The engine's process, to be waited for.
+    pub fn take_engine(&mut self) -> Engine {
+        self.engine.take().expect("the test started the engine")
+    }
+
+    /// Where the engine listens.
+    pub fn server_address(&self) -> SocketAddrV6 {
+        SocketAddrV6::new(ENGINE_ADDRESS, SERVER_PORT, 0, 0)
+    }
+
+    /// Calls `f` on the kernel's side.
+    pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        self.namespace.inside(f)
+    }
+
+    /// A UDP socket on the kernel's side, on any port or a given one.
+    pub fn socket(&self, udp_port: u16) -> UdpSocket {
+        let address = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, udp_port, 0, 0);
+        self.inside(move || UdpSocket::bind(address).expect("the namespace is empty"))
+    }
+}

@@ -1,0 +1,84 @@
+//! Who may run, and whether the machine can run it at all.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::thread::CpuSet;
+
+use super::Aioquic;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// What a test needs of the machine it runs on.
+#[derive(Clone, Copy)]
+pub enum Need {
+    /// The right to make network namespaces and TAP interfaces.
+    Root,
+    /// The kernel's TUN/TAP driver.
+    Tun,
+    /// The `ip` command of iproute2.
+    Ip,
+    /// Python with aioquic: `make venv`.
+    Aioquic,
+}
+
+impl Need {
+    /// Why the machine falls short, or nothing when it does not.
+    fn unmet(self) -> Option<String> {
+        match self {
+            Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".into()),
+            Self::Tun => (!Path::new("/dev/net/tun").exists()).then(|| "no /dev/net/tun".into()),
+            Self::Ip => {
+                let found = Command::new("ip")
+                    .arg("-V")
+                    .stdout(Stdio::null())
+                    .status()
+                    .is_ok();
+                (!found).then(|| "no `ip` command: install iproute2".into())
+            }
+            Self::Aioquic => (!Aioquic::python().exists())
+                .then(|| format!("no {}: run `make venv`", Aioquic::python().display())),
+        }
+    }
+}
+
+/// The turn of one test: while it lasts, no other test of this process runs an engine.
+///
+/// The thread that holds it, and what it starts, stays off the CPU that the engine polls on.
+pub struct Turn {
+    _guard: MutexGuard<'static, ()>,
+}
+
+impl Turn {
+    /// Waits for the turn; `None`, after a line that says so, when a need is not met.
+    pub fn take(needs: &[Need]) -> Option<Self> {
+        if let Some(reason) = needs.iter().find_map(|need| need.unmet()) {
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or("a test");
+            // Straight to the descriptor: libtest captures what the print macros write.
+            let line = format!("skipped: {test}: {reason}\n");
+            std::io::stderr()
+                .write_all(line.as_bytes())
+                .expect("standard error is open");
+            return None;
+        }
+        // A test that failed in its turn must not take the others down.
+        let guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        leave_the_engine_its_cpu();
+        Some(Self { _guard: guard })
+    }
+}
+
+/// Moves this thread off CPU 0, on which the engine of every test polls, if there is another.
+fn leave_the_engine_its_cpu() {
+    let allowed = rustix::thread::sched_getaffinity(None).expect("own affinity is readable");
+    let mut others = CpuSet::new();
+    (1..CpuSet::MAX_CPU)
+        .filter(|cpu| allowed.is_set(*cpu))
+        .for_each(|cpu| others.set(cpu));
+    if others.count() > 0 {
+        rustix::thread::sched_setaffinity(None, &others).expect("a subset of the own CPUs");
+    }
+}

@@ -1,0 +1,17 @@
+//! The engine as a process, against the world: other QUIC stacks over TAP, other DPDK devices, and
+//! bad input on the command line and in configuration files.
+//!
+//! One test runs at a time (`harness::Turn`), for a machine of two cores has room for one engine
+//! and one peer. A test whose needs the machine does not meet says `skipped: <test>: <reason>` on
+//! standard error, past libtest's capture; `make test` repeats those lines at its end.
+//!
+//! The engine is the one cargo built for these tests; `ENGINE_BIN` names another one.
+
+mod harness;
+mod quinn_peer;
+
+mod aioquic_over_tap;
+mod devices;
+mod peers_alone;
+mod quinn_over_tap;
+mod raw_over_tap;
