@@ -55,6 +55,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_obj_iter",
     "rte_mempool_avail_count",
     "rte_mempool_in_use_count",
+    "rte_mempool_ops_get_count",
     "rte_mempool_free",
     "rte_mempool_lookup",
     "rte_ring_create",
