@@ -347,6 +347,7 @@ impl<'a> Connection<'a> {
 
     /// Ends the connection at once, whatever is still unsent. [`Application::closed`] follows.
     pub fn close(&mut self, code: VarInt, reason: Bytes) {
+        self.entry.closing = true;
         self.entry.quinn.close(self.now, code, reason);
     }
 
@@ -427,7 +428,7 @@ impl<'a> Context<'a> {
 
     /// The time of this turn of the loop.
     pub fn now(&self) -> Instant {
-        self.core.now()
+        self.core.now
     }
 
     /// Starts a connection. [`Application::connected`] or [`Application::closed`] follows.

@@ -5,3 +5,4 @@ pub mod app;
 pub mod config;
 pub mod shard;
 pub mod tls;
+pub mod transport;

@@ -6,56 +6,188 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quinn_proto::{ConnectError, ConnectionHandle};
+use bytes::Bytes;
+use poll::{Datagram, Ecn, Transmit};
+use quinn_proto::{ConnectError, ConnectionHandle, DatagramEvent, EcnCodepoint, Incoming, VarInt};
 use slab::Slab;
+use std::net::IpAddr;
 
+use super::applications::Applications;
+use super::config::ShardLimits;
 use super::counters::ShardCounters;
-use super::entry::{Entry, Phase, any};
-use crate::app::{ConnectTarget, Connection, ConnectionKey};
+use super::dispatch::Delivery;
+use super::entry::{Entry, Phase, any, source, v6};
+use super::responses::Responses;
+use super::timers::Timers;
+use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
 
 /// An endpoint: all connections of one UDP port.
 pub(crate) struct Endpoint {
     pub(crate) udp_port: u16,
     pub(crate) quinn: quinn_proto::Endpoint,
+    pub(crate) services: Vec<Service>,
     /// Index of our entry by quinn-proto's handle, which is an index too.
-    pub(crate) entries: Vec<u32>,
+    pub(crate) routes: Vec<u32>,
+}
+
+/// A protocol of a listener and the application that speaks it.
+pub(crate) struct Service {
+    pub(crate) alpn: Vec<u8>,
+    pub(crate) early_data: bool,
+    pub(crate) application: u16,
 }
 
 /// See the module.
 pub(crate) struct Core {
     pub(crate) now: Instant,
+    pub(crate) limits: ShardLimits,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) endpoints: Vec<Endpoint>,
     /// The endpoint of outgoing connections.
     pub(crate) client_endpoint: Option<u16>,
     pub(crate) entries: Slab<Entry>,
-    pub(crate) connections_max: usize,
+    pub(crate) timers: Timers,
+    pub(crate) responses: Responses,
     /// Connections whose events are to be looked at, each once.
     pub(crate) dirty: VecDeque<u32>,
-    /// Connections that may have something to send, each once.
+    /// Connections that may have something to send, each once. The first has its turn.
     pub(crate) ready: VecDeque<u32>,
+    /// Incoming handshakes in flight.
+    pub(crate) incoming: usize,
     /// Connections that are not [`Phase::Closed`].
     pub(crate) live: usize,
-    /// A stop was requested; what is still open at this time is closed.
-    pub(crate) drain_deadline: Option<Instant>,
+    /// The shard shuts down: nothing new is begun, and what comes to rest is closed.
+    pub(crate) stopping: bool,
+    /// Sums over connections that are gone.
+    pub(crate) gone: PathTotals,
     serial: u64,
 }
 
+/// What is summed from the statistics of connections.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PathTotals {
+    lost_packets: u64,
+    congestion_events: u64,
+    mtu: u16,
+}
+
 impl Core {
-    pub(crate) fn now(&self) -> Instant {
-        self.now
+    pub(crate) fn new(now: Instant, limits: ShardLimits, counters: Arc<ShardCounters>) -> Self {
+        Self {
+            now,
+            counters,
+            endpoints: Vec::new(),
+            client_endpoint: None,
+            // Address space only: pages are touched as connections come, and none is ever moved.
+            entries: Slab::with_capacity(limits.connections),
+            timers: Timers::default(),
+            responses: Responses::new(limits.responses),
+            dirty: VecDeque::with_capacity(limits.connections),
+            ready: VecDeque::with_capacity(limits.connections),
+            incoming: 0,
+            live: 0,
+            stopping: false,
+            gone: PathTotals::default(),
+            serial: 0,
+            limits,
+        }
     }
 
+    // Connections come.
+
+    /// Takes a datagram in and finds whose it is.
+    pub(crate) fn receive(&mut self, datagram: Datagram) {
+        let udp_port = datagram.path.local_udp_port;
+        let found = self
+            .endpoints
+            .iter_mut()
+            .enumerate()
+            .find(|(_, e)| e.udp_port == udp_port);
+        let Some((index, endpoint)) = found else {
+            self.counters.dropped_unknown_udp_port.add(1);
+            return;
+        };
+        self.counters.udp_received.add(1);
+        let remote = any(datagram.path.remote);
+        let local = Some(IpAddr::V6(datagram.path.local));
+        let ecn = EcnCodepoint::from_bits(datagram.ecn as u8);
+        let mut buffer = self.responses.buffer();
+        let event =
+            endpoint
+                .quinn
+                .handle(self.now, remote, local, ecn, datagram.payload, &mut buffer);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                self.responses.recycle(buffer);
+                let index = endpoint.routes.get(handle.0).copied().unwrap_or(u32::MAX);
+                if let Some(entry) = self.entries.get_mut(index as usize) {
+                    entry.quinn.handle_event(event);
+                    entry.touched = true;
+                    mark(&mut entry.dirty, &mut self.dirty, index);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.admit(index, incoming, buffer),
+            Some(DatagramEvent::Response(transmit)) => self.respond(index, transmit, buffer),
+            None => self.responses.recycle(buffer),
+        }
+    }
+
+    /// Accepts a new connection, or answers why not.
+    fn admit(&mut self, index: usize, incoming: Incoming, mut buffer: Vec<u8>) {
+        let endpoint = &mut self.endpoints[index].quinn;
+        let full =
+            self.entries.len() >= self.limits.connections || self.incoming >= self.limits.incoming;
+        if full || self.stopping {
+            self.counters.connections_refused.add(1);
+            let refusal = endpoint.refuse(incoming, &mut buffer);
+            return self.respond(index, refusal, buffer);
+        }
+        let unproven = !incoming.remote_address_validated() && incoming.may_retry();
+        if self.incoming >= self.limits.retry_above && unproven {
+            return match endpoint.retry(incoming, &mut buffer) {
+                Ok(retry) => {
+                    self.counters.retries.add(1);
+                    self.respond(index, retry, buffer);
+                }
+                Err(error) => endpoint.ignore(error.into_incoming()),
+            };
+        }
+        match endpoint.accept(incoming, self.now, &mut buffer, None) {
+            Ok((handle, connection)) => {
+                self.responses.recycle(buffer);
+                self.counters.connections_accepted.add(1);
+                self.incoming += 1;
+                self.insert(index as u16, handle, connection);
+            }
+            Err(error) => {
+                self.counters.handshakes_failed.add(1);
+                match error.response {
+                    Some(response) => self.respond(index, response, buffer),
+                    None => self.responses.recycle(buffer),
+                }
+            }
+        }
+    }
+
+    fn respond(&mut self, index: usize, transmit: quinn_proto::Transmit, buffer: Vec<u8>) {
+        let response = outgoing(&transmit, self.endpoints[index].udp_port);
+        match self.responses.push(response, buffer) {
+            true => self.counters.responses.add(1),
+            false => self.counters.dropped_response_queue_full.add(1),
+        }
+    }
+
+    /// Begins an outgoing connection.
     pub(crate) fn connect(
         &mut self,
         target: &ConnectTarget,
         application: u16,
     ) -> Result<ConnectionKey, ConnectError> {
         let endpoint = match self.client_endpoint {
-            Some(endpoint) if self.drain_deadline.is_none() => endpoint,
+            Some(endpoint) if !self.stopping => endpoint,
             _ => return Err(ConnectError::EndpointStopping),
         };
-        if self.entries.len() >= self.connections_max {
+        if self.entries.len() >= self.limits.connections {
             return Err(ConnectError::CidsExhausted);
         }
         let (handle, connection) = self.endpoints[usize::from(endpoint)].quinn.connect(
@@ -65,12 +197,39 @@ impl Core {
             &target.server_name,
         )?;
         self.counters.connections_opened.add(1);
-        let index = self.insert(endpoint, handle, connection);
-        let entry = &mut self.entries[index as usize];
+        let entry = self.insert(endpoint, handle, connection);
         entry.application = Some(application);
         entry.early_data = target.early_data;
         Ok(entry.key)
     }
+
+    fn insert(
+        &mut self,
+        endpoint: u16,
+        handle: ConnectionHandle,
+        connection: quinn_proto::Connection,
+    ) -> &mut Entry {
+        let slot = self.entries.vacant_entry();
+        let index = slot.key() as u32;
+        self.serial += 1;
+        let serial = self.serial;
+        let key = ConnectionKey { index, serial };
+        let entry = slot.insert(Entry::new(key, endpoint, handle, connection));
+        entry.touched = true;
+        mark(&mut entry.dirty, &mut self.dirty, index);
+        let routes = &mut self.endpoints[usize::from(endpoint)].routes;
+        if routes.len() <= handle.0 {
+            routes.resize(handle.0 + 1, u32::MAX);
+        }
+        routes[handle.0] = index;
+        self.live += 1;
+        let connections = self.entries.len() as u64;
+        self.counters.connections_current.set(connections);
+        self.counters.connections_peak.raise(connections);
+        &mut self.entries[index as usize]
+    }
+
+    // Connections are.
 
     /// Lends a live connection to its application. What the application does to it is looked at later in the turn.
     pub(crate) fn connection(
@@ -83,53 +242,227 @@ impl Core {
         if !belongs || !matches!(entry.phase, Phase::Early | Phase::Open) {
             return None;
         }
+        entry.touched = true;
         mark(&mut entry.dirty, &mut self.dirty, key.index);
         Some(Connection::new(entry, &self.counters, self.now))
     }
 
-    /// Takes a new connection in.
-    pub(crate) fn insert(
-        &mut self,
-        endpoint: u16,
-        handle: ConnectionHandle,
-        connection: quinn_proto::Connection,
-    ) -> u32 {
-        let slot = self.entries.vacant_entry();
-        let index = slot.key() as u32;
-        self.serial += 1;
-        slot.insert(Entry::new(
-            ConnectionKey {
-                index,
-                serial: self.serial,
-            },
-            endpoint,
-            handle,
-            connection,
-        ));
-        let routes = &mut self.endpoints[usize::from(endpoint)].entries;
-        if routes.len() <= handle.0 {
-            routes.resize(handle.0 + 1, u32::MAX);
+    /// Fires the timers that are due.
+    pub(crate) fn fire_timers(&mut self) {
+        while let Some(index) = self.timers.pop_due(self.now) {
+            let Some(entry) = self.entries.get_mut(index as usize) else {
+                continue;
+            };
+            match entry.quinn.poll_timeout() {
+                Some(at) if at > self.now => self.timers.no_later_than(index, at),
+                Some(_) => {
+                    entry.quinn.handle_timeout(self.now);
+                    entry.touched = true;
+                    mark(&mut entry.dirty, &mut self.dirty, index);
+                }
+                None => {}
+            }
         }
-        routes[handle.0] = index;
-        self.live += 1;
-        let current = self.entries.len() as u64;
-        self.counters.connections_current.set(current);
-        self.counters.connections_peak.raise(current);
-        self.mark_dirty(index);
-        index
     }
 
-    /// Asks for a look at a connection's events.
-    pub(crate) fn mark_dirty(&mut self, index: u32) {
-        if let Some(entry) = self.entries.get_mut(index as usize) {
+    /// Looks at what happened on all connections that are marked.
+    pub(crate) fn settle(&mut self, applications: &mut Applications) {
+        while let Some(index) = self.dirty.pop_front() {
+            self.settle_one(index, applications);
+        }
+    }
+
+    fn settle_one(&mut self, index: u32, applications: &mut Applications) {
+        let Some(entry) = self.entries.get_mut(index as usize) else {
+            return;
+        };
+        let endpoint = &mut self.endpoints[usize::from(entry.endpoint)];
+        entry.dirty = false;
+        forward(entry, &mut endpoint.quinn);
+        let was_incoming = entry.is_incoming();
+        let was_live = entry.phase != Phase::Closed;
+        let delivered = Delivery {
+            entry,
+            services: &endpoint.services,
+            applications,
+            counters: &self.counters,
+            now: self.now,
+        }
+        .run();
+        if self.stopping && entry.phase != Phase::Closed && entry.is_idle() {
+            close(entry, self.now, &mut self.dirty);
+        }
+        self.incoming -= usize::from(was_incoming && !entry.is_incoming());
+        self.live -= usize::from(was_live && entry.phase == Phase::Closed);
+        let application = entry.application;
+        if entry.touched || delivered {
+            entry.touched = false;
+            mark(&mut entry.ready, &mut self.ready, index);
+        }
+        if delivered && let Some(application) = application {
+            applications.refresh(application, self);
+        }
+    }
+
+    /// Builds the next datagram of the connection whose turn it is.
+    ///
+    /// A connection has the turn until it has nothing to send (or must wait for acknowledgements, credit or its
+    /// pacer), or has used up its budget and stands at the end again. So each of n ready connections waits for at most
+    /// (n - 1) × `turn_budget` datagrams.
+    #[inline]
+    pub(crate) fn transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+        while let Some(&index) = self.ready.front() {
+            let Some(entry) = self.entries.get_mut(index as usize) else {
+                self.ready.pop_front();
+                continue;
+            };
+            match entry.quinn.poll_transmit(self.now, 1, buf) {
+                Some(transmit) => {
+                    entry.turn += 1;
+                    let udp_port = self.endpoints[usize::from(entry.endpoint)].udp_port;
+                    if entry.turn >= self.limits.turn_budget {
+                        self.end_turn();
+                    }
+                    return Some(outgoing(&transmit, udp_port));
+                }
+                None => self.end_turn(),
+            }
+        }
+        None
+    }
+
+    /// Ends the turn of the first connection in line.
+    fn end_turn(&mut self) {
+        let Some(index) = self.ready.pop_front() else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(index as usize) else {
+            return;
+        };
+        let sent = std::mem::take(&mut entry.turn);
+        if let Some(at) = entry.quinn.poll_timeout() {
+            self.timers.no_later_than(index, at);
+        }
+        if sent > 0 {
+            // Building packets can make events, too: datagrams unblocked, keys worn out.
             mark(&mut entry.dirty, &mut self.dirty, index);
         }
+        if sent >= self.limits.turn_budget {
+            self.ready.push_back(index);
+            return;
+        }
+        entry.ready = false;
+        if entry.drained {
+            self.remove(index);
+        }
+    }
+
+    // Connections go.
+
+    /// Closes all connections that are still open, and those of which the handshake runs.
+    pub(crate) fn close_all(&mut self) {
+        for (_, entry) in &mut self.entries {
+            close(entry, self.now, &mut self.dirty);
+        }
+    }
+
+    /// Closes the connections of an application that failed.
+    pub(crate) fn close_all_of(&mut self, application: u16) {
+        for (_, entry) in &mut self.entries {
+            if entry.application == Some(application) {
+                entry.closing = true;
+                entry
+                    .quinn
+                    .close(self.now, PANICKED, Bytes::from_static(b"internal error"));
+                entry.touched = true;
+                mark(&mut entry.dirty, &mut self.dirty, entry.key.index);
+            }
+        }
+    }
+
+    /// Marks all connections, so that those at rest are closed when the shard shuts down.
+    pub(crate) fn mark_all(&mut self) {
+        for (_, entry) in &mut self.entries {
+            mark(&mut entry.dirty, &mut self.dirty, entry.key.index);
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.timers.remove(index);
+        if let Some(entry) = self.entries.try_remove(index as usize) {
+            self.gone.add(&entry);
+        }
+        self.counters
+            .connections_current
+            .set(self.entries.len() as u64);
+    }
+
+    /// Brings the counters that are summed from statistics of connections up to date.
+    pub(crate) fn publish(&self) {
+        let mut totals = self.gone;
+        self.entries.iter().for_each(|(_, entry)| totals.add(entry));
+        self.counters.lost_packets.set(totals.lost_packets);
+        self.counters
+            .congestion_events
+            .set(totals.congestion_events);
+        self.counters.mtu.set(u64::from(totals.mtu));
+    }
+}
+
+impl PathTotals {
+    fn add(&mut self, entry: &Entry) {
+        let path = entry.quinn.stats().path;
+        self.lost_packets += path.lost_packets;
+        self.congestion_events += path.congestion_events;
+        self.mtu = self.mtu.max(path.current_mtu);
     }
 }
 
 /// Puts `index` at the end of `list` unless `flag` says that it is there.
-pub(crate) fn mark(flag: &mut bool, list: &mut VecDeque<u32>, index: u32) {
+#[inline]
+fn mark(flag: &mut bool, list: &mut VecDeque<u32>, index: u32) {
     if !std::mem::replace(flag, true) {
         list.push_back(index);
+    }
+}
+
+/// Passes a connection's events to its endpoint and back, and learns whether the endpoint has dropped it.
+fn forward(entry: &mut Entry, endpoint: &mut quinn_proto::Endpoint) {
+    while let Some(event) = entry.quinn.poll_endpoint_events() {
+        if entry.drained {
+            continue;
+        }
+        entry.drained = event.is_drained();
+        if let Some(reply) = endpoint.handle_event(entry.handle, event) {
+            entry.quinn.handle_event(reply);
+        }
+    }
+}
+
+/// Closes a connection because the shard shuts down.
+fn close(entry: &mut Entry, now: Instant, dirty: &mut VecDeque<u32>) {
+    if entry.phase != Phase::Closed && !entry.closing {
+        entry.closing = true;
+        entry.quinn.close(
+            now,
+            VarInt::from_u32(0),
+            Bytes::from_static(b"shutting down"),
+        );
+        entry.touched = true;
+        mark(&mut entry.dirty, dirty, entry.key.index);
+    }
+}
+
+/// What the worker has to know of a datagram that quinn-proto built.
+#[inline]
+fn outgoing(transmit: &quinn_proto::Transmit, source_udp_port: u16) -> Transmit {
+    Transmit {
+        destination: v6(transmit.destination),
+        source: source(transmit.src_ip),
+        source_udp_port,
+        ecn: transmit
+            .ecn
+            .map_or(Ecn::NotEct, |ecn| Ecn::from_bits(ecn as u8)),
+        size: transmit.size,
     }
 }

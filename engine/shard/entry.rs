@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use quinn_proto::ConnectionHandle;
+use quinn_proto::{ConnectionHandle, Side};
 
 use crate::app::ConnectionKey;
 use crate::tls::PeerIdentity;
@@ -39,8 +39,18 @@ pub(crate) struct Entry {
     /// The negotiated protocol, empty until it is known.
     pub(crate) alpn: Vec<u8>,
     pub(crate) identity: OnceCell<Option<Box<PeerIdentity>>>,
+    /// The handshake is complete.
+    pub(crate) established: bool,
+    /// Events came before the application was told of the connection.
+    pub(crate) withheld: bool,
+    /// The application closed the connection.
+    pub(crate) closing: bool,
+    /// The endpoint has forgotten the connection: its handle may name another one by now.
+    pub(crate) drained: bool,
     /// In the list of connections whose events are to be looked at.
     pub(crate) dirty: bool,
+    /// Something happened after which there may be something to send.
+    pub(crate) touched: bool,
     /// In the list of connections that may have something to send.
     pub(crate) ready: bool,
     /// Datagrams built in the present turn.
@@ -64,7 +74,12 @@ impl Entry {
             phase: Phase::Handshaking,
             alpn: Vec::new(),
             identity: OnceCell::new(),
+            established: false,
+            withheld: false,
+            closing: false,
+            drained: false,
             dirty: false,
+            touched: false,
             ready: false,
             turn: 0,
         }
@@ -86,6 +101,11 @@ impl Entry {
             let _ = self.identity.set(found.map(Box::new));
         }
         self.identity.get()?.as_deref()
+    }
+
+    /// True for an incoming connection whose handshake is in flight.
+    pub(crate) fn is_incoming(&self) -> bool {
+        !self.established && self.phase != Phase::Closed && self.quinn.side() == Side::Server
     }
 
     /// True when no stream of the connection is in use.

@@ -1,9 +1,351 @@
 //! The shard: quinn-proto endpoints and connections, timers, fair turns, and the applications on top.
+//!
+//! A [`Shard`] is everything that one (port, queue pair, lcore) knows of QUIC. It shares nothing with other shards,
+//! does no I/O and reads no clock: the worker hands it datagrams and asks for some, with the time as an argument
+//! ([`poll::Transport`]). A virtual clock does as well, and that is how it is tested.
+//!
+//! One turn of the worker's loop, seen from here:
+//!
+//! ```text
+//!   receive    ×n   endpoint finds the connection, the connection decrypts and marks itself
+//!   transmit   first: timers due, marked connections deliver events to their applications, applications due
+//!              then:  stateless answers, then ready connections in turns, `turn_budget` datagrams each
+//!              …until there is nothing to send or the burst is full: then the rest stays as it is
+//!   timeout         the past if something is left over, else the earliest timer
+//! ```
+//!
+//! What bounds the work of a turn: callbacks follow only from datagrams of the burst, timers that fired, and
+//! applications that were due; datagrams are built only as the worker has room for them.
 
+mod applications;
+mod config;
 mod core;
 mod counters;
+mod dispatch;
 mod entry;
+mod responses;
+mod timers;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hugepages::mapped::faults;
+use poll::{Datagram, Transmit, Transport};
+use quinn_proto::EndpointConfig;
+use rustls::crypto::ring::default_provider;
+
+use self::applications::Applications;
 pub(crate) use self::core::Core;
+use self::core::{Endpoint, Service};
+pub use config::{ListenerConfig, ServiceConfig, ShardConfig, ShardError, ShardLimits};
 pub use counters::{Counter, ShardCounters};
 pub(crate) use entry::Entry;
+
+/// QUIC on one queue pair: see the [module](self).
+pub struct Shard {
+    core: Core,
+    applications: Applications,
+    drain_timeout: Duration,
+    /// What is open at this time after a stop is closed.
+    drain_deadline: Option<Instant>,
+    /// Timers and applications have not been looked at in this turn.
+    new_turn: bool,
+    /// Page faults in mapped files seen by this shard.
+    page_faults: u64,
+}
+
+impl Shard {
+    /// Makes a shard. `now` is the time at which it starts, on the clock that drives it.
+    pub fn new(config: ShardConfig, now: Instant) -> Result<Self, ShardError> {
+        check(&config)?;
+        let mut randomness = Randomness::new(config.seed)?;
+        let mut core = Core::new(now, config.limits, config.counters);
+        let mut applications = Applications::default();
+        let mut udp_ports: Vec<_> = config
+            .listeners
+            .iter()
+            .map(|listener| listener.udp_port)
+            .collect();
+        for listener in config.listeners {
+            let services = listener.services.into_iter().map(|service| Service {
+                alpn: service.alpn,
+                early_data: service.early_data,
+                application: applications.add(service.application, false, now),
+            });
+            core.endpoints.push(Endpoint {
+                udp_port: listener.udp_port,
+                services: services.collect(),
+                quinn: endpoint(
+                    config.udp_payload_max,
+                    Some(listener.server),
+                    &mut randomness,
+                )?,
+                routes: Vec::new(),
+            });
+        }
+        if !config.clients.is_empty() {
+            let udp_port = match config.client_udp_port {
+                0 => randomness.udp_port(&udp_ports)?,
+                udp_port => udp_port,
+            };
+            udp_ports.push(udp_port);
+            core.client_endpoint = Some(core.endpoints.len() as u16);
+            core.endpoints.push(Endpoint {
+                udp_port,
+                services: Vec::new(),
+                quinn: endpoint(config.udp_payload_max, None, &mut randomness)?,
+                routes: Vec::new(),
+            });
+        }
+        for client in config.clients {
+            applications.add(client, true, now);
+        }
+        Ok(Self {
+            core,
+            applications,
+            drain_timeout: config.drain_timeout,
+            drain_deadline: None,
+            new_turn: true,
+            page_faults: faults(),
+        })
+    }
+
+    /// The UDP ports of this shard: what the worker has to let through to it.
+    pub fn udp_ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.core.endpoints.iter().map(|endpoint| endpoint.udp_port)
+    }
+
+    /// What this shard counts.
+    pub fn counters(&self) -> &Arc<ShardCounters> {
+        &self.core.counters
+    }
+
+    /// True when there is at least one client and all of them have finished. Other threads read it from
+    /// [`ShardCounters::clients_finished`].
+    pub fn clients_finished(&self) -> bool {
+        self.applications.clients_finished()
+    }
+
+    /// Brings the counters up to date that are summed from statistics of connections: `lost_packets`,
+    /// `congestion_events`, `mtu`. Looks at every connection, so it is not for every turn; dropping the shard does
+    /// it, too.
+    pub fn publish(&self) {
+        self.core.publish();
+    }
+
+    /// What is done once a turn, before anything is sent.
+    fn start_turn(&mut self) {
+        self.new_turn = false;
+        if self
+            .core
+            .timers
+            .earliest()
+            .is_some_and(|at| at <= self.core.now)
+        {
+            self.core.fire_timers();
+        }
+        self.core.settle(&mut self.applications);
+        self.applications.run_due(&mut self.core);
+        if self.drain_deadline.is_some_and(|at| at <= self.core.now) {
+            self.drain_deadline = None;
+            self.core.close_all();
+        }
+    }
+}
+
+impl Shard {
+    /// A mapped file was truncated while it was read from, perhaps into the datagram in `buf`: it must not leave.
+    /// quinn-proto takes it for sent, and later for lost; the application resets what it cannot send any more.
+    #[cold]
+    fn page_fault(&mut self, buf: &mut Vec<u8>) {
+        self.page_faults = faults();
+        self.core.counters.discarded_page_fault.add(1);
+        buf.clear();
+        let core = &mut self.core;
+        self.applications.call_all(core, |application, context| {
+            application.page_faults(context)
+        });
+    }
+}
+
+impl Transport for Shard {
+    #[inline]
+    fn receive(&mut self, now: Instant, datagram: Datagram) {
+        self.core.now = now;
+        self.core.receive(datagram);
+    }
+
+    #[inline]
+    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.core.now = now;
+        if self.new_turn {
+            self.start_turn();
+        }
+        loop {
+            self.core.settle(&mut self.applications);
+            let transmit = match self.core.responses.is_empty() {
+                true => self.core.transmit(buf),
+                false => self.core.responses.pop(buf),
+            };
+            match transmit {
+                Some(_) if faults() != self.page_faults => self.page_fault(buf),
+                Some(transmit) => {
+                    self.core.counters.udp_sent.add(1);
+                    return Some(transmit);
+                }
+                // The last connection's turn may have made events.
+                None if self.core.dirty.is_empty() => {
+                    self.new_turn = true;
+                    return None;
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn timeout(&mut self) -> Option<Instant> {
+        self.new_turn = true;
+        let core = &self.core;
+        if !core.ready.is_empty() || !core.dirty.is_empty() || !core.responses.is_empty() {
+            return Some(core.now);
+        }
+        let deadlines = [
+            core.timers.earliest(),
+            self.applications.next_run(),
+            self.drain_deadline,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn is_drained(&self) -> bool {
+        let core = &self.core;
+        core.stopping && core.live == 0 && core.dirty.is_empty() && core.ready.is_empty()
+    }
+
+    fn stop(&mut self, now: Instant) {
+        if self.core.stopping {
+            return;
+        }
+        self.core.now = now;
+        self.core.stopping = true;
+        self.drain_deadline = Some(now + self.drain_timeout);
+        self.applications
+            .call_all(&mut self.core, |application, context| {
+                application.stop(context)
+            });
+        self.core.mark_all();
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.publish();
+    }
+}
+
+fn check(config: &ShardConfig) -> Result<(), ShardError> {
+    if !(1200..=65_527).contains(&config.udp_payload_max) {
+        return Err(ShardError::UdpPayload(config.udp_payload_max));
+    }
+    let ShardLimits {
+        connections,
+        incoming,
+        retry_above: _, // 0 asks every client to prove its address
+        turn_budget,
+        responses,
+    } = config.limits;
+    let bounds = [
+        ("connections", connections),
+        ("incoming", incoming),
+        ("turn_budget", usize::from(turn_budget)),
+        ("responses", responses),
+    ];
+    if let Some((name, _)) = bounds.into_iter().find(|&(_, bound)| bound == 0) {
+        return Err(ShardError::ZeroLimit(name));
+    }
+    let mut udp_ports = Vec::new();
+    if !config.clients.is_empty() && config.client_udp_port != 0 {
+        udp_ports.push(config.client_udp_port);
+    }
+    for listener in &config.listeners {
+        let udp_port = listener.udp_port;
+        if udp_port == 0 {
+            return Err(ShardError::UdpPortZero);
+        }
+        if udp_ports.contains(&udp_port) {
+            return Err(ShardError::UdpPortTwice(udp_port));
+        }
+        udp_ports.push(udp_port);
+        if listener.services.is_empty() {
+            return Err(ShardError::NoService(udp_port));
+        }
+        let mut alpns = Vec::new();
+        for ServiceConfig { alpn, .. } in &listener.services {
+            if alpns.contains(&alpn) {
+                let alpn = String::from_utf8_lossy(alpn).into_owned();
+                return Err(ShardError::AlpnTwice { udp_port, alpn });
+            }
+            alpns.push(alpn);
+        }
+    }
+    Ok(())
+}
+
+fn endpoint(
+    udp_payload_max: u16,
+    server: Option<quinn_proto::ServerConfig>,
+    randomness: &mut Randomness,
+) -> Result<quinn_proto::Endpoint, ShardError> {
+    let mut config = EndpointConfig::default();
+    let checked = config.max_udp_payload_size(udp_payload_max);
+    checked.map_err(|_| ShardError::UdpPayload(udp_payload_max))?;
+    config.rng_seed(Some(randomness.seed()?));
+    // The port never fragments, so MTU discovery may probe.
+    let allow_mtu_discovery = true;
+    Ok(quinn_proto::Endpoint::new(
+        Arc::new(config),
+        server.map(Arc::new),
+        allow_mtu_discovery,
+        None,
+    ))
+}
+
+/// Seeds: from the operating system, or from a number when a simulation is to repeat.
+struct Randomness {
+    seeded: Option<u64>,
+}
+
+impl Randomness {
+    fn new(seeded: Option<u64>) -> Result<Self, ShardError> {
+        Ok(Self { seeded })
+    }
+
+    fn seed(&mut self) -> Result<[u8; 32], ShardError> {
+        let mut seed = [0; 32];
+        match &mut self.seeded {
+            // quinn-proto spreads what it is given through ChaCha; distinct is enough.
+            Some(next) => {
+                seed[..8].copy_from_slice(&next.to_le_bytes());
+                *next = next.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            }
+            None => {
+                let random = default_provider().secure_random;
+                random
+                    .fill(&mut seed)
+                    .map_err(|_| ShardError::NoRandomness)?;
+            }
+        }
+        Ok(seed)
+    }
+
+    /// A dynamic port (RFC 6335 §6) that is not in `taken`.
+    fn udp_port(&mut self, taken: &[u16]) -> Result<u16, ShardError> {
+        loop {
+            let seed = self.seed()?;
+            let udp_port = 49_152 + u16::from_le_bytes([seed[0], seed[1]]) % 16_384;
+            if !taken.contains(&udp_port) {
+                return Ok(udp_port);
+            }
+        }
+    }
+}

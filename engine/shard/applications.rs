@@ -1,0 +1,154 @@
+//! The applications of a shard, when they want to run, and what becomes of one that panics.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use tracing::error;
+
+use super::core::Core;
+use crate::app::{Application, Context};
+
+/// The applications of a shard, services and clients.
+#[derive(Default)]
+pub(crate) struct Applications {
+    slots: Vec<Slot>,
+    /// The earliest time at which one wants to run.
+    next_run: Option<Instant>,
+    /// There is at least one client and all of them have finished.
+    clients_finished: bool,
+}
+
+struct Slot {
+    application: Box<dyn Application>,
+    client: bool,
+    next_run: Option<Instant>,
+    finished: bool,
+    /// It panicked outside of a connection's callback, and is not run any more.
+    failed: bool,
+}
+
+impl Applications {
+    /// Adds an application, which wants to run at once; returns its index.
+    pub(crate) fn add(
+        &mut self,
+        application: Box<dyn Application>,
+        client: bool,
+        now: Instant,
+    ) -> u16 {
+        self.slots.push(Slot {
+            application,
+            client,
+            next_run: Some(now),
+            finished: false,
+            failed: false,
+        });
+        self.next_run = Some(now);
+        (self.slots.len() - 1) as u16
+    }
+
+    /// The earliest time at which an application wants to run.
+    #[inline]
+    pub(crate) fn next_run(&self) -> Option<Instant> {
+        self.next_run
+    }
+
+    /// True when there is at least one client and all of them have finished.
+    pub(crate) fn clients_finished(&self) -> bool {
+        self.clients_finished
+    }
+
+    /// An application, unless it failed.
+    pub(crate) fn application(&mut self, index: u16) -> Option<&mut dyn Application> {
+        let slot = self.slots.get_mut(usize::from(index))?;
+        match slot.failed {
+            true => None,
+            false => Some(&mut *slot.application),
+        }
+    }
+
+    /// Runs the applications that are due.
+    pub(crate) fn run_due(&mut self, core: &mut Core) {
+        if self.next_run.is_none_or(|at| at > core.now) {
+            return;
+        }
+        for index in 0..self.slots.len() as u16 {
+            let due = |slot: &Slot| slot.next_run.is_some_and(|at| at <= core.now);
+            if self.slots.get(usize::from(index)).is_some_and(due) {
+                self.call(core, index, |application, context| application.run(context));
+            }
+        }
+    }
+
+    /// Calls all applications.
+    pub(crate) fn call_all(
+        &mut self,
+        core: &mut Core,
+        mut call: impl FnMut(&mut dyn Application, &mut Context<'_>),
+    ) {
+        for index in 0..self.slots.len() as u16 {
+            self.call(core, index, &mut call);
+        }
+    }
+
+    fn call(
+        &mut self,
+        core: &mut Core,
+        index: u16,
+        call: impl FnOnce(&mut dyn Application, &mut Context<'_>),
+    ) {
+        let slot = &mut self.slots[usize::from(index)];
+        if slot.failed {
+            return;
+        }
+        let mut context = Context::new(core, index);
+        let application = &mut *slot.application;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(application, &mut context))) {
+            slot.failed = true;
+            core.counters.application_panics.add(1);
+            error!(
+                reason = reason(&*panic),
+                "an application panicked; its connections are closed"
+            );
+            core.close_all_of(index);
+        }
+        self.refresh(index, core);
+    }
+
+    /// Asks an application, after a call into it, when it wants to run and whether it has finished.
+    pub(crate) fn refresh(&mut self, index: u16, core: &Core) {
+        let Some(slot) = self.slots.get_mut(usize::from(index)) else {
+            return;
+        };
+        let next_run = match slot.failed {
+            true => None,
+            false => slot.application.timeout(),
+        };
+        if next_run != slot.next_run {
+            slot.next_run = next_run;
+            self.next_run = self.slots.iter().filter_map(|slot| slot.next_run).min();
+        }
+        let slot = &mut self.slots[usize::from(index)];
+        if slot.client {
+            let finished = slot.failed || slot.application.is_finished();
+            if finished != slot.finished {
+                slot.finished = finished;
+                self.clients_finished = self
+                    .slots
+                    .iter()
+                    .filter(|slot| slot.client)
+                    .all(|slot| slot.finished);
+                core.counters
+                    .clients_finished
+                    .set(u64::from(self.clients_finished));
+            }
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn reason(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown")
+}

@@ -1,0 +1,112 @@
+//! What a shard is made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::counters::ShardCounters;
+use crate::app::Application;
+
+/// Everything a shard needs; [`Shard::new`](super::Shard::new) checks it.
+pub struct ShardConfig {
+    /// Seeds the randomness of QUIC, so that a simulation repeats (TLS keys and nonces stay random). `None` in
+    /// production.
+    pub seed: Option<u64>,
+    /// The bounds.
+    pub limits: ShardLimits,
+    /// The largest UDP payload that the port receives, in bytes: its IP MTU less 48. 1200 to 65,527.
+    pub udp_payload_max: u16,
+    /// UDP ports that accept connections.
+    pub listeners: Vec<ListenerConfig>,
+    /// The UDP port of outgoing connections; 0 lets the shard choose one from the dynamic range (RFC 6335 §6).
+    pub client_udp_port: u16,
+    /// Applications that open connections.
+    pub clients: Vec<Box<dyn Application>>,
+    /// How long a shutdown may wait for streams in use.
+    pub drain_timeout: Duration,
+    /// Where to count.
+    pub counters: Arc<ShardCounters>,
+}
+
+/// A UDP port that accepts connections.
+pub struct ListenerConfig {
+    /// The UDP port, not 0.
+    pub udp_port: u16,
+    /// TLS and transport settings. Its list of protocols must be that of `services`.
+    pub server: quinn_proto::ServerConfig,
+    /// The services, chosen by ALPN.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// An application and the protocol it speaks.
+pub struct ServiceConfig {
+    /// The protocol's ALPN identifier.
+    pub alpn: Vec<u8>,
+    /// Whether the application takes 0-RTT data. If not, it hears of a connection when the handshake is complete.
+    pub early_data: bool,
+    /// The application.
+    pub application: Box<dyn Application>,
+}
+
+/// The bounds of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardLimits {
+    /// Connections held at a time, closing ones included; above, incoming ones are refused.
+    pub connections: usize,
+    /// Incoming handshakes in flight; above, incoming connections are refused.
+    pub incoming: usize,
+    /// Incoming handshakes in flight above which a client must first prove its address (Retry, RFC 9000 §8.1.2).
+    pub retry_above: usize,
+    /// Datagrams that a connection may send before the next one has its turn.
+    pub turn_budget: u16,
+    /// Stateless answers (version negotiation, Retry, refusals, resets) that wait to be sent; above, they are dropped.
+    pub responses: usize,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            incoming: 1_024,
+            retry_above: 512,
+            turn_budget: 16,
+            responses: 64,
+        }
+    }
+}
+
+/// A shard that cannot be made.
+#[derive(Debug, Error)]
+pub enum ShardError {
+    /// Two listeners, or a listener and the clients, on one UDP port.
+    #[error("UDP port {0} is used twice on one shard: give each listener its own `udp_port`")]
+    UdpPortTwice(u16),
+    /// UDP port 0.
+    #[error("a listener needs a `udp_port` of its own: 1 to 65535")]
+    UdpPortZero,
+    /// Two services of a listener speak the same protocol.
+    #[error("UDP port {udp_port}: two services for ALPN {alpn:?}")]
+    AlpnTwice {
+        /// The listener.
+        udp_port: u16,
+        /// The protocol.
+        alpn: String,
+    },
+    /// A listener without services.
+    #[error(
+        "UDP port {0}: a listener without services would refuse everything; add one to `services`"
+    )]
+    NoService(u16),
+    /// The UDP payload size is out of range.
+    #[error(
+        "the largest UDP payload is {0} bytes: it must be 1200 to 65527 (an IP MTU of 1280 makes 1232)"
+    )]
+    UdpPayload(u16),
+    /// A bound of 0, which would let nothing through.
+    #[error("limit `{0}` is 0: it must be at least 1")]
+    ZeroLimit(&'static str),
+    /// The operating system gives no random numbers.
+    #[error("no random numbers from the operating system")]
+    NoRandomness,
+}
