@@ -26,6 +26,10 @@ UNKNOWN_VERSION = 0x1A2A3A4A
 VERSION_1 = 0x00000001
 
 
+class Failure(Exception):
+    """The server did something else than it should."""
+
+
 class Client:
     """Where to connect, and how to know the server."""
 
@@ -66,7 +70,7 @@ class Client:
         if wanted is not None:
             found = quic.fingerprint(connection.peer_certificate)
             if found != wanted:
-                raise SystemExit(f"the server's certificate is {found}, not {wanted}")
+                raise Failure(f"the server's certificate is {found}, not {wanted}")
 
 
 async def hq(client: Client) -> dict:
@@ -105,7 +109,7 @@ async def perf(client: Client) -> dict:
         seconds = time.monotonic() - started
     received = [answer.bytes for answer in answers]
     if set(received) != {options.download}:
-        raise SystemExit(f"asked for {options.download} bytes a stream, got {sorted(set(received))}")
+        raise Failure(f"asked for {options.download} bytes a stream, got {sorted(set(received))}")
     return {"seconds": seconds, "streams": len(received), "bytes": sum(received)}
 
 
@@ -118,7 +122,7 @@ async def echo(client: Client) -> dict:
         for answer, body in zip(answers, bodies, strict=True):
             await answer.done
             if answer.data != body:
-                raise SystemExit("a stream came back changed")
+                raise Failure("a stream came back changed")
     return {"streams": len(bodies), "bytes": sum(len(answer.data) for answer in answers)}
 
 
@@ -133,7 +137,7 @@ async def datagrams(client: Client) -> dict:
             with contextlib.suppress(asyncio.TimeoutError):
                 answer = await asyncio.wait_for(connection.datagrams.get(), timeout=1.0)
                 if answer != body:
-                    raise SystemExit("a datagram came back changed")
+                    raise Failure("a datagram came back changed")
                 echoed += 1
     return {"sent": options.count, "echoed": echoed}
 
@@ -153,7 +157,7 @@ async def zero_rtt(client: Client) -> dict:
         second = await connection.request(request)
         handshake = connection.handshake
     if first.sha256.digest() != second.sha256.digest():
-        raise SystemExit("the two downloads differ")
+        raise Failure("the two downloads differ")
     return {
         "bytes": second.bytes,
         "sha256": second.sha256.hexdigest(),
@@ -170,7 +174,7 @@ async def key_update(client: Client) -> dict:
             body = random.Random(number).randbytes(100_000)
             answer = await connection.request(body, keep=True)
             if answer.data != body:
-                raise SystemExit(f"changed after {updates} key updates")
+                raise Failure(f"changed after {updates} key updates")
             await connection.ping()  # the phase before must be acknowledged before the next one
             connection.request_key_update()
             updates += 1
@@ -223,11 +227,11 @@ def version_negotiation(host: str, port: int) -> list[int]:
                 answer = sock.recv(2048)
                 break
         else:
-            raise SystemExit("no answer to an unknown version")
+            raise Failure("no answer to an unknown version")
     # RFC 8999 §6: the version is 0 and the connection IDs come back crosswise.
     ids = bytes([len(source)]) + source + bytes([len(destination)]) + destination
     if not answer[0] & 0x80 or answer[1:5] != bytes(4) or answer[5 : 5 + len(ids)] != ids:
-        raise SystemExit(f"not a Version Negotiation packet for us: {answer.hex()}")
+        raise Failure(f"not a Version Negotiation packet for us: {answer.hex()}")
     return [version for (version,) in struct.iter_unpack(">I", answer[5 + len(ids) :])]
 
 
@@ -277,7 +281,7 @@ async def main() -> None:
     options = parse()
     try:
         outcome = await asyncio.wait_for(options.command(Client(options)), options.timeout)
-    except (ConnectionError, asyncio.TimeoutError) as error:
+    except (Failure, ConnectionError, asyncio.TimeoutError) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     quic.report(**outcome)
 
