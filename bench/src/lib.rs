@@ -1,1 +1,11 @@
-//! x
+//! What the benchmarks and comparisons share.
+
+pub mod bare;
+pub mod ceiling;
+pub mod child;
+pub mod engine;
+pub mod link;
+pub mod machine;
+pub mod memory;
+pub mod samples;
+pub mod settings;

@@ -1,0 +1,205 @@
+//! quinn-proto with as little around it as possible: one endpoint, one connection, one stream that never ends.
+//!
+//! It is what the engine is measured against: whatever a shard costs more than this is ours.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Instant;
+
+use bytes::Bytes;
+use poll::{Datagram, Ecn, Transmit, Transport};
+use quinn_proto::{
+    ConnectionHandle, DatagramEvent, Dir, EcnCodepoint, Endpoint, Event, StreamEvent, StreamId,
+};
+
+use crate::settings::Settings;
+
+/// Bytes handed to quinn-proto in one write: one slice of memory that is never copied.
+const PIECE: usize = 1 << 20;
+
+static ZEROES: [u8; PIECE] = [0; PIECE];
+
+/// One end of a bulk transfer on quinn-proto alone.
+pub struct Bare {
+    endpoint: Endpoint,
+    connection: Option<(ConnectionHandle, quinn_proto::Connection)>,
+    udp_port: u16,
+    stream: Option<StreamId>,
+    /// Client: sends. Server: receives.
+    sends: bool,
+    /// Something may have happened since the events were last looked at.
+    dirty: bool,
+    seen: Option<Instant>,
+    received: u64,
+    scratch: Vec<u8>,
+}
+
+impl Bare {
+    /// The end that connects to `remote` and sends without end.
+    ///
+    /// # Errors
+    /// quinn-proto refuses the settings.
+    pub fn sender(
+        settings: &Settings,
+        udp_port: u16,
+        remote: SocketAddrV6,
+    ) -> Result<Self, quinn_proto::ConnectError> {
+        let mut bare = Self::new(settings, udp_port, true);
+        let client = settings.client();
+        let connection = bare.endpoint.connect(
+            Instant::now(),
+            client,
+            SocketAddr::V6(remote),
+            Settings::SERVER_NAME,
+        )?;
+        bare.connection = Some(connection);
+        Ok(bare)
+    }
+
+    /// The end that takes one connection and reads what it is sent.
+    pub fn receiver(settings: &Settings, udp_port: u16) -> Self {
+        Self::new(settings, udp_port, false)
+    }
+
+    fn new(settings: &Settings, udp_port: u16, sends: bool) -> Self {
+        let server = (!sends).then(|| settings.server().into());
+        Self {
+            endpoint: Endpoint::new(settings.endpoint().into(), server, true, None),
+            connection: None,
+            udp_port,
+            stream: None,
+            sends,
+            dirty: true,
+            seen: None,
+            received: 0,
+            scratch: Vec::with_capacity(16 << 10),
+        }
+    }
+
+    /// Bytes read from the stream.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The UDP payload that MTU discovery has reached, bytes; 0 without a connection.
+    pub fn mtu(&self) -> u16 {
+        self.connection
+            .as_ref()
+            .map_or(0, |(_, connection)| connection.stats().path.current_mtu)
+    }
+
+    /// Packets that quinn-proto declared lost; any at all spoils a measurement.
+    pub fn lost_packets(&self) -> u64 {
+        self.connection
+            .as_ref()
+            .map_or(0, |(_, connection)| connection.stats().path.lost_packets)
+    }
+
+    /// Looks at what has happened, reads and writes.
+    fn progress(&mut self) {
+        let Some((handle, connection)) = &mut self.connection else {
+            return;
+        };
+        while let Some(event) = connection.poll_endpoint_events() {
+            if let Some(event) = self.endpoint.handle_event(*handle, event) {
+                connection.handle_event(event);
+            }
+        }
+        let mut write = false;
+        while let Some(event) = connection.poll() {
+            match event {
+                Event::Connected if self.sends => {
+                    self.stream = connection.streams().open(Dir::Uni);
+                    write = true;
+                }
+                Event::Stream(StreamEvent::Writable { .. }) => write = true,
+                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
+                    self.stream = connection.streams().accept(Dir::Uni);
+                }
+                _ => {}
+            }
+        }
+        match self.stream {
+            Some(stream) if self.sends => {
+                while write {
+                    let mut piece = [Bytes::from_static(&ZEROES)];
+                    write = connection
+                        .send_stream(stream)
+                        .write_chunks(&mut piece)
+                        .is_ok();
+                }
+            }
+            Some(stream) => {
+                let mut stream = connection.recv_stream(stream);
+                if let Ok(mut chunks) = stream.read(true) {
+                    while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+                        self.received += chunk.bytes.len() as u64;
+                    }
+                    let _ = chunks.finalize();
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl Transport for Bare {
+    fn receive(&mut self, now: Instant, datagram: Datagram) {
+        self.dirty = true;
+        let event = self.endpoint.handle(
+            now,
+            SocketAddr::V6(datagram.path.remote),
+            Some(IpAddr::V6(datagram.path.local)),
+            EcnCodepoint::from_bits(datagram.ecn as u8),
+            datagram.payload,
+            &mut self.scratch,
+        );
+        match event {
+            Some(DatagramEvent::ConnectionEvent(_, event)) => {
+                if let Some((_, connection)) = &mut self.connection {
+                    connection.handle_event(event);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) if self.connection.is_none() => {
+                self.connection = self
+                    .endpoint
+                    .accept(incoming, now, &mut self.scratch, None)
+                    .ok();
+            }
+            _ => {}
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        if self.seen != Some(now) {
+            self.seen = Some(now);
+            if let Some((_, connection)) = &mut self.connection
+                && connection.poll_timeout().is_some_and(|at| at <= now)
+            {
+                connection.handle_timeout(now);
+                self.dirty = true;
+            }
+        }
+        if self.dirty {
+            self.dirty = false;
+            self.progress();
+        }
+        let (_, connection) = self.connection.as_mut()?;
+        let transmit = connection.poll_transmit(now, 1, buf)?;
+        let SocketAddr::V6(destination) = transmit.destination else {
+            return None;
+        };
+        Some(Transmit {
+            destination,
+            source: None,
+            source_udp_port: self.udp_port,
+            ecn: transmit
+                .ecn
+                .map_or(Ecn::NotEct, |ecn| Ecn::from_bits(ecn as u8)),
+            size: transmit.size,
+        })
+    }
+
+    fn timeout(&mut self) -> Option<Instant> {
+        self.connection.as_mut()?.1.poll_timeout()
+    }
+}
