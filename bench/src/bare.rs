@@ -26,6 +26,9 @@ pub struct Bare {
     stream: Option<StreamId>,
     /// Client: sends. Server: receives.
     sends: bool,
+    /// Client: sends once MTU discovery has got here. quinn-proto probes only when it has nothing else to send, and a
+    /// sender that is never held up would stay at a smaller MTU for a long time.
+    mtu: u16,
     /// Something may have happened since the events were last looked at.
     dirty: bool,
     seen: Option<Instant>,
@@ -68,6 +71,7 @@ impl Bare {
             udp_port,
             stream: None,
             sends,
+            mtu: settings.udp_payload_max(),
             dirty: true,
             seen: None,
             received: 0,
@@ -84,7 +88,7 @@ impl Bare {
     pub fn mtu(&self) -> u16 {
         self.connection
             .as_ref()
-            .map_or(0, |(_, connection)| connection.stats().path.current_mtu)
+            .map_or(0, |(_, connection)| connection.current_mtu())
     }
 
     /// Packets that quinn-proto declared lost; any at all spoils a measurement.
@@ -107,16 +111,16 @@ impl Bare {
         let mut write = false;
         while let Some(event) = connection.poll() {
             match event {
-                Event::Connected if self.sends => {
-                    self.stream = connection.streams().open(Dir::Uni);
-                    write = true;
-                }
                 Event::Stream(StreamEvent::Writable { .. }) => write = true,
                 Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
                     self.stream = connection.streams().accept(Dir::Uni);
                 }
                 _ => {}
             }
+        }
+        if self.sends && self.stream.is_none() && connection.current_mtu() == self.mtu {
+            self.stream = connection.streams().open(Dir::Uni);
+            write = true;
         }
         match self.stream {
             Some(stream) if self.sends => {
