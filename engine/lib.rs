@@ -3,6 +3,9 @@
 
 pub mod app;
 pub mod config;
+pub mod format;
+pub mod plan;
 pub mod shard;
+pub mod table;
 pub mod tls;
 pub mod transport;

@@ -117,7 +117,7 @@ pub struct Shard {
     /// What the lcore does when there is no work; default `adaptive`.
     #[serde(default)]
     pub idle: Idle,
-    /// UDP port that this shard's clients send from; default 49152 + the shard's position.
+    /// UDP port that this shard's clients send from; default: one of the dynamic range.
     pub client_udp_port: Option<u16>,
 }
 

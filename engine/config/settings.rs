@@ -12,7 +12,10 @@ pub struct Limits {
     pub connections: Option<u32>,
     /// Handshakes in flight on a shard; default 1024.
     pub incoming: Option<u32>,
-    /// Stateless replies (version negotiation, retry, reset) waiting on a shard; default 256.
+    /// Handshakes in flight above which a client must first prove its address (Retry, RFC 9000 §8.1.2); default half
+    /// of `incoming`.
+    pub retry_above: Option<u32>,
+    /// Stateless replies (version negotiation, retry, reset) waiting on a shard; default 64.
     pub responses: Option<u32>,
     /// Datagrams a connection may send before the next one has its turn; default 16.
     pub turn_budget: Option<u32>,

@@ -1,0 +1,180 @@
+//! Packet memory: pool sizes by formula, and whether it all fits.
+
+use hugepages::{PoolNeeds, pool_memory, pool_size};
+use serde::Serialize;
+
+use super::eal::Arguments;
+use super::port::{PortKind, PortPlan};
+use super::settings::LimitsPlan;
+use super::shard::ShardPlan;
+use super::transport::TransportPlan;
+use crate::config::{Config, ConfigError, Mbufs, Source};
+
+/// Frames that a worker takes from a queue, or gives to it, at a time.
+const BURST: u32 = 32;
+/// mbufs that an lcore keeps at hand.
+const CACHE: u32 = 256;
+/// Received datagrams that applications may hold at once.
+const HELD_SLICES: u32 = 4096;
+/// Free bytes in front of a frame (DPDK's `RTE_PKTMBUF_HEADROOM`).
+const HEADROOM: u16 = 128;
+/// Ethernet header and a VLAN tag.
+const ETHERNET: u16 = 14 + 4;
+/// Data room that drivers expect at least (DPDK's `RTE_MBUF_DEFAULT_DATAROOM`), without headroom.
+const DATA_ROOM_MIN: u16 = 2048;
+/// What EAL, its rings and its device data take besides the pools, roughly.
+const EAL_OVERHEAD: u64 = 16 << 20;
+const MIB: u64 = 1 << 20;
+
+/// The mempool of a port, on its NUMA node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PoolPlan {
+    /// mbufs, by [`hugepages::pool_size`]: enough for full receive and transmit rings of all queues, the bursts and
+    /// caches of every lcore that touches them, and what applications hold. On a link, the peer's lcores count too:
+    /// they receive these mbufs.
+    pub mbufs: u32,
+    /// mbufs that an lcore keeps at hand.
+    pub cache: u32,
+    /// Bytes of an mbuf, headroom included: headroom 128, a frame of the MTU with a VLAN tag, rounded up to 64; at
+    /// least 128 + 2048.
+    pub data_room: u16,
+    /// Bytes of the whole pool.
+    pub bytes: u64,
+}
+
+/// Memory that a plan takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// Bytes of all pools.
+    pub pools: u64,
+    /// Bytes that EAL's arguments grant, where they say.
+    pub granted: Option<u64>,
+    /// Bytes on the heap if every connection that `limits` allow filled all of its windows and buffers.
+    pub connections_worst_case: u64,
+}
+
+/// Gives each port its pool.
+pub(super) fn plan(
+    config: &Config,
+    source: &Source,
+    ports: &mut [PortPlan],
+    shards: &[ShardPlan],
+) -> Result<(), ConfigError> {
+    for index in 0..ports.len() {
+        ports[index].pool = one(config, source, &ports[index], lcores(ports, shards, index))?;
+    }
+    Ok(())
+}
+
+/// Lcores that take mbufs from the pool of a port, or give them back.
+fn lcores(ports: &[PortPlan], shards: &[ShardPlan], index: usize) -> u32 {
+    let peer = match ports[index].kind {
+        PortKind::Link { peer } => Some(peer),
+        PortKind::Device(_) => None,
+    };
+    let touches = |shard: &&ShardPlan| shard.port == index || Some(shard.port) == peer;
+    let mut lcores: Vec<u32> = shards
+        .iter()
+        .filter(touches)
+        .map(|shard| shard.lcore)
+        .collect();
+    lcores.sort_unstable();
+    lcores.dedup();
+    lcores.len() as u32
+}
+
+fn one(
+    config: &Config,
+    source: &Source,
+    port: &PortPlan,
+    lcores: u32,
+) -> Result<PoolPlan, ConfigError> {
+    let held = config.memory.held_slices.unwrap_or(HELD_SLICES);
+    let needs = PoolNeeds {
+        rx_descriptors: u32::from(port.queues) * u32::from(port.rx_descriptors),
+        tx_descriptors: u32::from(port.queues) * u32::from(port.tx_descriptors),
+        lcores,
+        burst: BURST,
+        cache: CACHE,
+        held,
+    };
+    let mbufs = match config.memory.mbufs {
+        Mbufs::Auto => pool_size(needs),
+        Mbufs::Count(mbufs) => {
+            let least = pool_size(PoolNeeds { held: 0, ..needs });
+            if mbufs < least {
+                let message = format!(
+                    "{mbufs} is too few: the rings, bursts and caches of the port `{}` alone take \
+                     {least}; use `auto`, or at least {least}",
+                    port.name
+                );
+                return Err(source.error("memory.mbufs", message));
+            }
+            mbufs
+        }
+    };
+    let data_room = data_room(port.mtu);
+    Ok(PoolPlan {
+        mbufs,
+        cache: CACHE,
+        data_room,
+        bytes: pool_memory(mbufs, data_room),
+    })
+}
+
+fn data_room(mtu: u16) -> u16 {
+    let frame = mtu + ETHERNET;
+    HEADROOM + frame.max(DATA_ROOM_MIN).next_multiple_of(64)
+}
+
+/// Adds it all up, and compares with what EAL's arguments grant.
+pub(super) fn memory(
+    eal: &Arguments<'_>,
+    ports: &[PortPlan],
+    shards: &[ShardPlan],
+    limits: &LimitsPlan,
+    transport: &TransportPlan,
+) -> Result<MemoryPlan, ConfigError> {
+    let pools = ports.iter().map(|port| port.pool.bytes).sum::<u64>();
+    let needed = pools + EAL_OVERHEAD;
+    if let Some(granted) = eal.memory().filter(|&granted| granted < needed) {
+        let each: Vec<String> = ports
+            .iter()
+            .map(|port| format!("{} {} MiB", port.name, port.pool.bytes.div_ceil(MIB)))
+            .collect();
+        return Err(eal.memory_error(format!(
+            "too little memory: EAL is given {} MiB, and the packet pools ({}) with EAL's own \
+             data need {} MiB; give `-m {}`, or lower `memory.held_slices` or the descriptors",
+            granted / MIB,
+            each.join(", "),
+            needed.div_ceil(MIB),
+            needed.div_ceil(64 * MIB) * 64,
+        )));
+    }
+    let connections = u64::from(limits.connections) * shards.len() as u64;
+    let connection = transport
+        .receive_window
+        .saturating_add(transport.send_window)
+        .saturating_add(transport.datagram_buffer.saturating_mul(2));
+    Ok(MemoryPlan {
+        pools,
+        granted: eal.memory(),
+        connections_worst_case: connections.saturating_mul(connection),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::data_room;
+
+    #[test]
+    fn a_data_room_holds_headroom_and_frame() {
+        assert_eq!(data_room(1280), 128 + 2048);
+        assert_eq!(data_room(1500), 128 + 2048);
+        assert_eq!(data_room(9000), 128 + 9024);
+        for mtu in 1280..=9600 {
+            assert!(data_room(mtu) >= 128 + 14 + 4 + mtu);
+            assert_eq!(data_room(mtu) % 64, 0);
+        }
+    }
+}

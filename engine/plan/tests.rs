@@ -1,0 +1,1 @@
+//! What fits and what does not, with the place in the file.
