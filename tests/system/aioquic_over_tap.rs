@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Aioquic, Digest, ENGINE_ADDRESS, KERNEL_ADDRESS, Need, Outcome, SERVER_PORT, TapLab, write_file,
+    Aioquic, Digest, ENGINE_ADDRESS, Need, Outcome, SERVER_PORT, TapLab, write_file,
 };
 
 /// Bytes of a bulk transfer.
@@ -224,5 +224,4 @@ fn engine_reports_why_the_server_closed() {
     assert_eq!(engine.status.code(), Some(1), "{engine}");
     assert!(engine.log.contains("closed by the server"), "{engine}");
     assert_eq!(engine.report()["mbufs"]["in_use_at_exit"], 0, "{engine}");
-    let _ = KERNEL_ADDRESS;
 }

@@ -11,6 +11,7 @@ mod harness;
 mod quinn_peer;
 
 mod aioquic_over_tap;
+mod bad_input;
 mod devices;
 mod peers_alone;
 mod quinn_over_tap;

@@ -238,8 +238,8 @@ fn closing_engine_says_why() {
     quinn::run(async {
         let connection = connect(&lab, "echo").await;
         quinn::echo(&connection, 1000).await;
-        // The drain waits for nothing here: no stream is open.
-        let stopping = tokio::task::spawn_blocking(move || lab.stop().expect_clean());
+        let engine = lab.take_engine();
+        let stopping = tokio::task::spawn_blocking(move || engine.stop().expect_clean());
         let end = connection.closed().await;
         let ConnectionError::ApplicationClosed(close) = end else {
             panic!("closed by {end}")

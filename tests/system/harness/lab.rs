@@ -121,11 +121,6 @@ shards:
         self.engine = Some(engine);
     }
 
-    /// The running engine.
-    pub fn engine(&self) -> &Engine {
-        self.engine.as_ref().expect("the test started the engine")
-    }
-
     /// Asks the engine to end, and waits.
     pub fn stop(&mut self) -> Outcome {
         self.engine
