@@ -12,7 +12,8 @@ const OLDEST: (u32, u32) = (22, 11);
 /// Newest release they are written for: the 25.11 LTS, with all its point releases.
 const NEWEST: (u32, u32) = (25, 11);
 
-/// DPDK functions that may be called. Those DPDK only has as inline functions are in `shim.c` (`stoq_*`).
+/// DPDK functions that may be called. Those DPDK only has as inline functions are in `shim.c`
+/// (`stoq_*`).
 const FUNCTIONS: &[&str] = &[
     "stoq_.*",
     // EAL: life cycle, versions, errors, logs.
@@ -55,7 +56,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_obj_iter",
     "rte_mempool_avail_count",
     "rte_mempool_in_use_count",
-    "rte_mempool_ops_get_count",
     "rte_mempool_free",
     "rte_mempool_lookup",
     "rte_ring_create",
@@ -165,8 +165,8 @@ fn find_dpdk() -> Dpdk {
     match release(&version) {
         Some(release) if (OLDEST..=NEWEST).contains(&release) => {}
         _ => stop(&format!(
-            "libdpdk {version} is out of range: this crate is written for {}.{:02} up to and including \
-             {}.{:02}.x; install one of those releases (apt-get install libdpdk-dev) or point \
+            "libdpdk {version} is out of range: this crate is written for {}.{:02} up to and \
+             including {}.{:02}.x; install one of those releases (apt-get install libdpdk-dev) or point \
              PKG_CONFIG_PATH at one",
             OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1
         )),
@@ -272,8 +272,8 @@ fn generate_bindings(dpdk: &Dpdk) {
     }
 }
 
-/// pkg-config lists DPDK's libraries but no driver, since EAL loads drivers as plug-ins. The ring driver alone has an
-/// entry point of its own (`rte_eth_from_rings`), so it is linked by name.
+/// pkg-config lists DPDK's libraries but no driver, since EAL loads drivers as plug-ins. The ring
+/// driver alone has an entry point of its own (`rte_eth_from_rings`), so it is linked by name.
 fn link_extra_libraries() {
     println!("cargo::rustc-link-lib=rte_net_ring");
 }

@@ -56,15 +56,16 @@ stoq_raw_free(struct rte_mbuf *m)
 }
 
 uint16_t
-stoq_pool_private_size(struct rte_mempool *pool)
-{
-	return rte_pktmbuf_priv_size(pool);
-}
-
-uint16_t
 stoq_pool_data_room(struct rte_mempool *pool)
 {
 	return rte_pktmbuf_data_room_size(pool);
+}
+
+uint32_t
+stoq_pool_shared_count(const struct rte_mempool *pool)
+{
+	/* rte_mempool_ops_get_count() does this, but the library does not export it. */
+	return rte_mempool_get_ops(pool->ops_index)->get_count(pool);
 }
 
 uint32_t

@@ -27,11 +27,11 @@ void stoq_free_bulk(struct rte_mbuf **mbufs, unsigned int n);
 /* Give back one mbuf that is direct, unchained and not shared (reference count 1). Any thread, known to EAL or not. */
 void stoq_raw_free(struct rte_mbuf *m);
 
-/* The mbuf of the pool's `index`th object's layout: bytes between an object's start and its mbuf (always 0 for pktmbufs). */
-uint16_t stoq_pool_private_size(struct rte_mempool *pool);
-
 /* Data room of each mbuf of the pool, headroom included, bytes. */
 uint16_t stoq_pool_data_room(struct rte_mempool *pool);
+
+/* Mbufs in the part of the pool that all lcores share, their caches left out. */
+uint32_t stoq_pool_shared_count(const struct rte_mempool *pool);
 
 /* Number of mbufs the pool was made with. */
 uint32_t stoq_pool_size(const struct rte_mempool *pool);

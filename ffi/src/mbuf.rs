@@ -1,14 +1,15 @@
 //! The fields of `rte_mbuf`, by their offsets in the C headers.
 //!
-//! Each function is one load or one store. Their common contract: `m` points to an initialised mbuf which stays out of
-//! its pool during the call, and for the setters nobody else reads or writes it meanwhile.
+//! Each function is one load or one store. Their common contract: `m` points to an initialised mbuf
+//! which stays out of its pool during the call, and for the setters nobody else reads or writes it
+//! meanwhile.
 
 use core::ffi::c_void;
 
 use crate::bindings::*;
 
-/// Size of an mbuf without private area, bytes: the data buffer of a pktmbuf starts this far (plus the private size)
-/// behind the mbuf.
+/// Size of an mbuf without private area, bytes: the data buffer of a pktmbuf starts this far (plus
+/// the private size) behind the mbuf.
 pub const MBUF_SIZE: usize = size_of::<rte_mbuf>();
 
 const _: () = assert!(
@@ -24,8 +25,8 @@ macro_rules! getters {
         /// `m` points to an initialised mbuf that stays out of its pool during the call.
         #[inline(always)]
         pub unsafe fn $name(m: *const rte_mbuf) -> $type {
-            // SAFETY: the offset is that of a field of this type in the C headers, so it lies within the mbuf, which
-            // the caller vouches for, and is aligned for the type.
+            // SAFETY: the offset is that of a field of this type in the C headers, so it lies
+            // within the mbuf, which the caller vouches for, and is aligned for the type.
             unsafe { m.byte_add($offset as usize).cast::<$type>().read() }
         }
     )*};
@@ -39,8 +40,8 @@ macro_rules! setters {
         /// `m` points to an mbuf that the caller alone uses during the call.
         #[inline(always)]
         pub unsafe fn $name(m: *mut rte_mbuf, value: $type) {
-            // SAFETY: the offset is that of a field of this type in the C headers, so it lies within the mbuf, which
-            // the caller vouches for, and is aligned for the type.
+            // SAFETY: the offset is that of a field of this type in the C headers, so it lies
+            // within the mbuf, which the caller vouches for, and is aligned for the type.
             unsafe { m.byte_add($offset as usize).cast::<$type>().write(value) }
         }
     )*};

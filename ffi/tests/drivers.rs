@@ -1,4 +1,5 @@
-//! A program linked through this crate finds the drivers EAL loads as plug-ins, and the ring driver linked by name.
+//! A program linked through this crate finds the drivers EAL loads as plug-ins, and the ring driver
+//! linked by name.
 
 use std::ffi::{CStr, CString, c_char};
 
@@ -24,7 +25,8 @@ fn eal_probes_a_virtual_device_and_makes_ring_ports() {
         .map(|argument| argument.as_ptr().cast_mut())
         .collect();
 
-    // SAFETY: called once in this process, with argc pointers to NUL-terminated strings that EAL only reorders.
+    // SAFETY: called once in this process, with argc pointers to NUL-terminated strings that EAL
+    // only reorders.
     let parsed = unsafe { dpdk::rte_eal_init(pointers.len() as i32, pointers.as_mut_ptr()) };
     // SAFETY: no precondition; the string is static.
     let error = unsafe { CStr::from_ptr(dpdk::rte_strerror(dpdk::stoq_errno())) };

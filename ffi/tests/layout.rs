@@ -101,7 +101,8 @@ fn getters_read_what_c_wrote() {
     // SAFETY: an mbuf is plain data for which zero is a valid value.
     let mut mbuf: dpdk::rte_mbuf = unsafe { std::mem::zeroed() };
     let m = &raw mut mbuf;
-    // SAFETY: `m` is an mbuf of our own that no pool knows; the pointers written into it are never followed.
+    // SAFETY: `m` is an mbuf of our own that no pool knows; the pointers written into it are never
+    // followed.
     unsafe {
         dpdk::stoq_layout_mbuf_fill(m);
         assert_eq!(dpdk::mbuf_buf_addr(m) as u64, 0x1111_2222_3333_4444);

@@ -18,19 +18,21 @@ use crate::registry::{self, Lookup};
 /// static ALLOCATOR: hugepages::PacketAlloc = hugepages::PacketAlloc;
 /// ```
 ///
-/// It is mimalloc, except for pointers into a [`Mempool`](crate::Mempool): freeing one gives the mbuf back to its
-/// pool, from any thread, and reallocating one copies the bytes to the heap and gives the mbuf back. Memory is never
-/// *allocated* from a pool here; pool pointers come from [`into_bytes_mut`](crate::into_bytes_mut) and
-/// [`Mbuf::into_vec`](crate::Mbuf::into_vec) alone.
+/// It is mimalloc, except for pointers into a [`Mempool`](crate::Mempool): freeing one gives the
+/// mbuf back to its pool, from any thread, and reallocating one copies the bytes to the heap and
+/// gives the mbuf back. Memory is never *allocated* from a pool here; pool pointers come from
+/// [`into_bytes_mut`](crate::into_bytes_mut) and [`Mbuf::into_vec`](crate::Mbuf::into_vec) alone.
 ///
-/// A pointer into a pool that neither of them made ends the process with a message: going on would corrupt packets.
+/// A pointer into a pool that neither of them made ends the process with a message: going on would
+/// corrupt packets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PacketAlloc;
 
-// SAFETY: pointers that mimalloc made go back to mimalloc with the layout they came with. Pointers into a registered pool
-// were made by this crate's conversions from an mbuf they own, and stay valid and unshared until `dealloc` or `realloc`
-// gives that mbuf back; the layout's size is not needed for that. Registered chunks hold no other Rust allocations, as
-// their addresses belong to DPDK. Nothing here unwinds or allocates through the global allocator.
+// SAFETY: pointers that mimalloc made go back to mimalloc with the layout they came with. Pointers
+// into a registered pool were made by this crate's conversions from an mbuf they own, and stay
+// valid and unshared until `dealloc` or `realloc` gives that mbuf back; the layout's size is not
+// needed for that. Registered chunks hold no other Rust allocations, as their addresses belong to
+// DPDK. Nothing here unwinds or allocates through the global allocator.
 unsafe impl GlobalAlloc for PacketAlloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -48,7 +50,7 @@ unsafe impl GlobalAlloc for PacketAlloc {
 
     #[inline]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        match registry::look_up(ptr.expose_provenance()) {
+        match registry::look_up(ptr.addr()) {
             Lookup::Foreign => {
                 count(Counters::freed);
                 // SAFETY: the pointer lies in no pool, so mimalloc made it, with this layout.
@@ -62,10 +64,11 @@ unsafe impl GlobalAlloc for PacketAlloc {
 
     #[inline]
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        match registry::look_up(ptr.expose_provenance()) {
+        match registry::look_up(ptr.addr()) {
             Lookup::Foreign => {
                 count(|counters| counters.allocated(new_size));
-                // SAFETY: the pointer lies in no pool, so mimalloc made it; the rest is the caller's contract.
+                // SAFETY: the pointer lies in no pool, so mimalloc made it; the rest is the
+                // caller's contract.
                 unsafe { MiMalloc.realloc(ptr, layout, new_size) }
             }
             // SAFETY: the caller owns the allocation, which is the mbuf.
@@ -82,7 +85,8 @@ unsafe impl GlobalAlloc for PacketAlloc {
 #[inline]
 unsafe fn give_back(mbuf: NonNull<rte_mbuf>) {
     count(Counters::returned);
-    // SAFETY: by the caller. DPDK takes mbufs back on any thread: an lcore through its cache, others through the ring.
+    // SAFETY: by the caller. DPDK takes mbufs back on any thread: an lcore through its cache,
+    // others through the ring.
     unsafe { stoq_raw_free(mbuf.as_ptr()) }
 }
 
@@ -103,7 +107,8 @@ unsafe fn copy_out(
     // SAFETY: realloc's contract: `new_size` is not zero.
     let new = unsafe { MiMalloc.alloc(new_layout) };
     if !new.is_null() {
-        // SAFETY: the old allocation is valid for its layout's size, the new one for `new_size`; they cannot overlap.
+        // SAFETY: the old allocation is valid for its layout's size, the new one for `new_size`;
+        // they cannot overlap.
         unsafe { ptr::copy_nonoverlapping(ptr, new, layout.size().min(new_size)) };
         // SAFETY: on success the caller has given up the old allocation.
         unsafe { give_back(mbuf) };
@@ -165,7 +170,8 @@ struct Counters {
 }
 
 thread_local! {
-    // Constant and without a destructor: usable before main, in threads being torn down, and without allocating.
+    // Constant and without a destructor: usable before main, in threads being torn down, and
+    // without allocating.
     static COUNTERS: Counters = const {
         Counters {
             allocations: Cell::new(0),

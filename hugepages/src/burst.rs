@@ -12,9 +12,10 @@ use crate::pool::Mempool;
 
 /// Up to `N` mbufs in the order they arrived or are to leave.
 ///
-/// Mbufs enter at the back ([`push`](Self::push), [`alloc`](Self::alloc), [`receive_with`](Self::receive_with)) and leave
-/// at the front ([`pop`](Self::pop), [`send_with`](Self::send_with)). Dropping the burst frees what is left in one call.
-/// `N` is 32 by default, what drivers are tuned for, and at most 1024.
+/// Mbufs enter at the back ([`push`](Self::push), [`alloc`](Self::alloc),
+/// [`receive_with`](Self::receive_with)) and leave at the front ([`pop`](Self::pop),
+/// [`send_with`](Self::send_with)). Dropping the burst frees what is left in one call. `N` is 32 by
+/// default, what drivers are tuned for, and at most 1024.
 pub struct Burst<const N: usize = 32> {
     /// `[head, head + len)` are initialised.
     slots: [MaybeUninit<Mbuf>; N],
@@ -75,7 +76,8 @@ impl<const N: usize> Burst<N> {
         if self.len == 0 {
             return None;
         }
-        // SAFETY: slots from `head` for `len` are initialised, and this one leaves that range below.
+        // SAFETY: slots from `head` for `len` are initialised, and this one leaves that range
+        // below.
         let mbuf = unsafe { self.slots[self.head].assume_init_read() };
         self.left_the_front(1);
         Some(mbuf)
@@ -84,7 +86,8 @@ impl<const N: usize> Burst<N> {
     /// The mbufs, front to back.
     #[inline]
     pub fn as_slice(&self) -> &[Mbuf] {
-        // SAFETY: slots from `head` for `len` are initialised; `MaybeUninit<Mbuf>` is laid out as `Mbuf`.
+        // SAFETY: slots from `head` for `len` are initialised; `MaybeUninit<Mbuf>` is laid out as
+        // `Mbuf`.
         unsafe { slice::from_raw_parts(self.slots.as_ptr().add(self.head).cast(), self.len) }
     }
 
@@ -103,20 +106,21 @@ impl<const N: usize> Burst<N> {
         let n = std::mem::take(&mut self.len);
         self.head = 0;
         if n > 0 {
-            // SAFETY: the `n` slots were initialised and have just left the burst; slots are pointers to mbufs.
+            // SAFETY: the `n` slots were initialised and have just left the burst; slots are
+            // pointers to mbufs.
             unsafe { stoq_free_bulk(front, n as u32) };
         }
     }
 
-    /// Takes `n` empty mbufs out of the pool: all of them, or none and `false` when the pool has fewer or the burst has
-    /// less room.
+    /// Takes `n` empty mbufs out of the pool: all of them, or none and `false` when the pool has
+    /// fewer or the burst has less room.
     pub fn alloc(&mut self, pool: Mempool, n: usize) -> bool {
         if n > self.room() {
             return false;
         }
         self.make_room_at_the_back();
-        // SAFETY: the pool lives (a `Mempool` proves it); `n` slots are free behind `head + len`; the mbufs C writes
-        // there are non-null and ours.
+        // SAFETY: the pool lives (a `Mempool` proves it); `n` slots are free behind `head + len`;
+        // the mbufs C writes there are non-null and ours.
         let result = unsafe { stoq_alloc_bulk(pool.as_ptr(), self.back(), n as u32) };
         if result == 0 {
             self.len += n;
@@ -124,12 +128,12 @@ impl<const N: usize> Burst<N> {
         result == 0
     }
 
-    /// Lets `receive` write mbufs to the back: it gets where to, and for how many there is room, and returns how many
-    /// it wrote. Returns that number.
+    /// Lets `receive` write mbufs to the back: it gets where to, and for how many there is room,
+    /// and returns how many it wrote. Returns that number.
     ///
     /// # Safety
-    /// `receive` writes as many pointers as it returns, from the first on, to mbufs whose ownership passes to the burst
-    /// (the contract of [`Mbuf::from_raw`]).
+    /// `receive` writes as many pointers as it returns, from the first on, to mbufs whose ownership
+    /// passes to the burst (the contract of [`Mbuf::from_raw`]).
     #[inline]
     pub unsafe fn receive_with(
         &mut self,
@@ -142,15 +146,18 @@ impl<const N: usize> Burst<N> {
         received
     }
 
-    /// Lets `send` take mbufs from the front: it gets where they are and how many, and returns how many it took, first
-    /// ones first. Those belong to it; the others stay in the burst, first in line. Returns the number taken.
+    /// Lets `send` take mbufs from the front: it gets where they are and how many, and returns how
+    /// many it took, first ones first. Those belong to it; the others stay in the burst, first in
+    /// line. Returns the number taken.
     ///
     /// # Safety
-    /// `send` takes over as many mbufs as it returns, from the front, and leaves the other pointers as they are.
+    /// `send` takes over as many mbufs as it returns, from the front, and leaves the other pointers
+    /// as they are.
     #[inline]
     pub unsafe fn send_with(&mut self, send: impl FnOnce(*mut *mut rte_mbuf, u16) -> u16) -> usize {
         let front = self.front();
-        // Nothing is ours while C decides: should `send` unwind, mbufs leak rather than being freed twice.
+        // Nothing is ours while C decides: should `send` unwind, mbufs leak rather than being freed
+        // twice.
         let offered = std::mem::take(&mut self.len);
         let sent = usize::from(send(front, offered as u16)).min(offered);
         self.len = offered;
@@ -184,8 +191,8 @@ impl<const N: usize> Burst<N> {
     fn make_room_at_the_back(&mut self) {
         if self.head > 0 {
             let slots = self.slots.as_mut_ptr();
-            // SAFETY: both ranges lie within the array, and may overlap; moving a `MaybeUninit` makes no second owner,
-            // as the old slots leave the initialised range.
+            // SAFETY: both ranges lie within the array, and may overlap; moving a `MaybeUninit`
+            // makes no second owner, as the old slots leave the initialised range.
             unsafe { ptr::copy(slots.add(self.head), slots, self.len) };
             self.head = 0;
         }

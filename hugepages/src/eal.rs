@@ -5,8 +5,8 @@ use crate::registry;
 
 /// Proof that DPDK's environment abstraction layer is initialised.
 ///
-/// Everything that needs EAL asks for one of these, so that calling DPDK too early does not compile. Whoever wraps
-/// `rte_eal_init` makes it, once.
+/// Everything that needs EAL asks for one of these, so that calling DPDK too early does not
+/// compile. Whoever wraps `rte_eal_init` makes it, once.
 #[derive(Clone, Copy, Debug)]
 pub struct EalUp(());
 
@@ -14,8 +14,8 @@ impl EalUp {
     /// Asserts that EAL is up.
     ///
     /// # Safety
-    /// `rte_eal_init` has returned success in this process, and `rte_eal_cleanup` is called only after
-    /// [`retire_pools`] has succeeded.
+    /// `rte_eal_init` has returned success in this process, and `rte_eal_cleanup` is called only
+    /// after [`retire_pools`] has succeeded.
     pub const unsafe fn assume() -> Self {
         Self(())
     }
@@ -23,11 +23,13 @@ impl EalUp {
 
 /// Forgets all pools, so that EAL may release their memory.
 ///
-/// Fails, and changes nothing, while mbufs are out: the number of them. Then `rte_eal_cleanup` must not be called at
-/// all: it would unmap memory that slices still point into. Leaving it to the end of the process is always sound.
+/// Fails, and changes nothing, while mbufs are out: the number of them. Then `rte_eal_cleanup` must
+/// not be called at all: it would unmap memory that slices still point into. Leaving it to the end
+/// of the process is always sound.
 ///
 /// # Safety
-/// After success no `Mempool`, however copied, is used again. Queues have been stopped and their ports closed.
+/// After success no `Mempool`, however copied, is used again. Queues have been stopped and their
+/// ports closed.
 pub unsafe fn retire_pools(_: EalUp) -> Result<(), u64> {
     let outstanding = pool::outstanding();
     if outstanding > 0 {

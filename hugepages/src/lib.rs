@@ -1,4 +1,5 @@
-//! Packet memory: huge pages, mbuf pools, bursts, and the allocator that gives packet buffers back to their pool.
+//! Packet memory: huge pages, mbuf pools, bursts, and the allocator that gives packet buffers back
+//! to their pool.
 //!
 //! ```text
 //!   Mempool ──alloc──▶ Mbuf ──into_vec──▶ Vec<u8> ──from_vec──▶ Mbuf ──▶ Burst ──▶ NIC
@@ -7,12 +8,14 @@
 //!      └────────────── drop of the last owner, whichever type it has, on any thread ◀─┘
 //! ```
 //!
-//! **The one ownership rule:** an mbuf outside its pool has exactly one owner, and that owner's drop gives it back. The
-//! owner is an [`Mbuf`], a slot of a [`Burst`], a driver's ring, or a `Vec<u8>`/`BytesMut`/`Bytes` made from the mbuf.
-//! The last kind works because [`PacketAlloc`], once it is the program's global allocator, knows packet buffers by
-//! their address. Without it the conversions refuse, and callers copy.
+//! **The one ownership rule:** an mbuf outside its pool has exactly one owner, and that owner's
+//! drop gives it back. The owner is an [`Mbuf`], a slot of a [`Burst`], a driver's ring, or a
+//! `Vec<u8>`/`BytesMut`/`Bytes` made from the mbuf. The last kind works because [`PacketAlloc`],
+//! once it is the program's global allocator, knows packet buffers by their address. Without it the
+//! conversions refuse, and callers copy.
 //!
-//! [`machine`] tells what memory there is, [`mapped`] serves files from the page cache and survives their truncation.
+//! [`machine`] tells what memory there is, [`mapped`] serves files from the page cache and survives
+//! their truncation.
 #![deny(unsafe_code)]
 
 // The modules that own memory, or that hand its ownership to and from C.

@@ -131,7 +131,8 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Shows a number of bytes in the largest binary unit that leaves a number above 1: `2 MiB`, `1.5 GiB`.
+/// Shows a number of bytes in the largest binary unit that leaves a number above 1: `2 MiB`, `1.5
+/// GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteSize(pub u64);
 

@@ -1,9 +1,10 @@
 //! Files mapped into memory, as `Bytes`: sent from the page cache without copying them to the heap.
 //!
-//! A file that shrinks while it is mapped makes reads beyond its new end raise SIGBUS, which ends a process. Here it does
-//! not: a handler puts a page of zeros where the file was, marks the mapping poisoned, and adds one to [`faults`]. Who
-//! builds packets reads that counter after each: when it has moved, the packet may hold zeros that were never in the
-//! file, and must not be sent. [`MappedFile::is_poisoned`] then tells whose fault it was.
+//! A file that shrinks while it is mapped makes reads beyond its new end raise SIGBUS, which ends a
+//! process. Here it does not: a handler puts a page of zeros where the file was, marks the mapping
+//! poisoned, and adds one to [`faults`]. Who builds packets reads that counter after each: when it
+//! has moved, the packet may hold zeros that were never in the file, and must not be sent.
+//! [`MappedFile::is_poisoned`] then tells whose fault it was.
 //!
 //! ```
 //! # use std::io::Write;
@@ -39,8 +40,9 @@ pub use sigbus::{MAPPINGS_MAX, faults};
 ///
 /// Clones and the `Bytes` made from it share one mapping, which goes when the last of them does.
 ///
-/// Someone who *writes* to the file meanwhile changes what is read, as with any page of the page cache: a `Bytes` from
-/// here is to be copied onward, each byte once, and not to be trusted to stay the same between two reads.
+/// Someone who *writes* to the file meanwhile changes what is read, as with any page of the page
+/// cache: a `Bytes` from here is to be copied onward, each byte once, and not to be trusted to stay
+/// the same between two reads.
 #[derive(Clone, Debug)]
 pub struct MappedFile {
     bytes: Bytes,
@@ -114,7 +116,8 @@ impl MappedFile {
         self.bytes.is_empty()
     }
 
-    /// A part of the file, sharing the mapping. `None` when the range is not within [`len`](Self::len).
+    /// A part of the file, sharing the mapping. `None` when the range is not within
+    /// [`len`](Self::len).
     ///
     /// Reading it may wait for the disk.
     pub fn bytes(&self, range: Range<u64>) -> Option<Bytes> {
@@ -125,7 +128,8 @@ impl MappedFile {
         (start <= end && end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
     }
 
-    /// Has something been read from here that the file no longer had? Those bytes were zeros, and stay so.
+    /// Has something been read from here that the file no longer had? Those bytes were zeros, and
+    /// stay so.
     pub fn is_poisoned(&self) -> bool {
         self.mapping
             .as_ref()
@@ -133,7 +137,8 @@ impl MappedFile {
     }
 }
 
-/// A mapping, and its entry in the table that the signal handler looks it up in. The entry goes first when dropped.
+/// A mapping, and its entry in the table that the signal handler looks it up in. The entry goes
+/// first when dropped.
 #[derive(Debug)]
 struct Mapping {
     entry: sigbus::Entry,
@@ -143,10 +148,11 @@ struct Mapping {
 impl Mapping {
     fn new(file: &File, len: usize) -> Result<Self, MapError> {
         sigbus::install()?;
-        // SAFETY: what a mapping must promise is that its bytes stay readable and, for a `&[u8]`, unchanged. Readable:
-        // when the file shrinks, the SIGBUS handler puts memory there. Unchanged: nobody can promise that of a file;
-        // what we do with these bytes is copy them into packets, u8 by u8, and every value of u8 is valid, so a
-        // writer can garble what is sent, and nothing else.
+        // SAFETY: what a mapping must promise is that its bytes stay readable and, for a `&[u8]`,
+        // unchanged. Readable: when the file shrinks, the SIGBUS handler puts memory there.
+        // Unchanged: nobody can promise that of a file; what we do with these bytes is copy them
+        // into packets, u8 by u8, and every value of u8 is valid, so a writer can garble what is
+        // sent, and nothing else.
         let memory = unsafe { memmap2::MmapOptions::new().len(len).map(file)? };
         let entry =
             sigbus::Entry::register(memory.as_ptr().addr(), len).ok_or(MapError::TooMany)?;

@@ -18,7 +18,8 @@ use crate::pool::Mempool;
 
 /// One frame, or room for one, in packet memory.
 ///
-/// Owns the mbuf, with all segments chained to it, and gives it back to its pool when dropped, on any thread.
+/// Owns the mbuf, with all segments chained to it, and gives it back to its pool when dropped, on
+/// any thread.
 ///
 /// ```text
 ///   buffer: | headroom | data | tailroom |
@@ -32,12 +33,14 @@ unsafe impl Send for Mbuf {}
 unsafe impl Sync for Mbuf {}
 
 impl Mbuf {
-    /// Takes an empty mbuf, behind the standard headroom of 128 bytes, out of the pool. `None` when the pool is empty.
+    /// Takes an empty mbuf, behind the standard headroom of 128 bytes, out of the pool. `None` when
+    /// the pool is empty.
     ///
     /// The data path takes a burst at a time instead ([`Burst::alloc`](crate::Burst::alloc)).
     pub fn alloc(pool: Mempool) -> Option<Self> {
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the pool lives (a `Mempool` proves it); there is room for the one pointer asked for.
+        // SAFETY: the pool lives (a `Mempool` proves it); there is room for the one pointer asked
+        // for.
         let result = unsafe { stoq_alloc_bulk(pool.as_ptr(), &mut raw, 1) };
         if result == 0 {
             NonNull::new(raw).map(Self)
@@ -49,9 +52,9 @@ impl Mbuf {
     /// Takes over an mbuf from C.
     ///
     /// # Safety
-    /// The caller owns the mbuf and its chain, and everything they hold: reference count 1, data not shared with another
-    /// mbuf, no driver or ring still referring to it. It is initialised as `rte_pktmbuf_alloc` or a driver's receive
-    /// function leaves it.
+    /// The caller owns the mbuf and its chain, and everything they hold: reference count 1, data
+    /// not shared with another mbuf, no driver or ring still referring to it. It is initialised as
+    /// `rte_pktmbuf_alloc` or a driver's receive function leaves it.
     #[inline]
     pub const unsafe fn from_raw(raw: NonNull<rte_mbuf>) -> Self {
         Self(raw)
@@ -71,11 +74,12 @@ impl Mbuf {
         self.0.as_ptr()
     }
 
-    /// The data of the first segment, which is all of it unless [`segment_count`](Self::segment_count) is above 1.
+    /// The data of the first segment, which is all of it unless
+    /// [`segment_count`](Self::segment_count) is above 1.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        // SAFETY: data_off and data_len, as drivers and this type set them, lie within the buffer, which is initialised
-        // memory of the pool that `self` owns.
+        // SAFETY: data_off and data_len, as drivers and this type set them, lie within the buffer,
+        // which is initialised memory of the pool that `self` owns.
         unsafe { slice::from_raw_parts(self.data_start(), self.len()) }
     }
 
@@ -143,33 +147,34 @@ impl Mbuf {
         usize::from(unsafe { mbuf_buf_len(self.as_ptr()) })
     }
 
-    /// Grows the data by `n` bytes to the front and returns those; their content is whatever was there. `None` when
-    /// the headroom is smaller.
+    /// Grows the data by `n` bytes to the front and returns those; their content is whatever was
+    /// there. `None` when the headroom is smaller.
     #[inline]
     pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
         let offset = self.headroom().checked_sub(n)?;
-        self.set_window(offset, self.len() + n);
+        self.set_first_segment(offset, self.len() + n);
         self.data_mut().get_mut(..n)
     }
 
-    /// Grows the data by `n` bytes to the back and returns those; their content is whatever was there. `None` when the
-    /// tailroom is smaller, or the frame has several segments.
+    /// Grows the data by `n` bytes to the back and returns those; their content is whatever was
+    /// there. `None` when the tailroom is smaller, or the frame has several segments.
     #[inline]
     pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
         if n > self.tailroom() || self.segment_count() != 1 {
             return None;
         }
         let len = self.len();
-        self.set_window(self.headroom(), len + n);
+        self.set_only_segment(self.headroom(), len + n);
         self.data_mut().get_mut(len..)
     }
 
-    /// Removes `n` bytes from the front of the first segment. `false`, and nothing done, when it has fewer.
+    /// Removes `n` bytes from the front of the first segment. `false`, and nothing done, when it
+    /// has fewer.
     #[inline]
     pub fn trim_front(&mut self, n: usize) -> bool {
         match self.len().checked_sub(n) {
             Some(len) => {
-                self.set_window(self.headroom() + n, len);
+                self.set_first_segment(self.headroom() + n, len);
                 true
             }
             None => false,
@@ -180,7 +185,7 @@ impl Mbuf {
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         if len < self.len() && self.segment_count() == 1 {
-            self.set_window(self.headroom(), len);
+            self.set_only_segment(self.headroom(), len);
         }
     }
 
@@ -188,19 +193,21 @@ impl Mbuf {
     #[inline]
     pub fn clear(&mut self) {
         if self.segment_count() == 1 {
-            self.set_window((RTE_PKTMBUF_HEADROOM as usize).min(self.buffer_len()), 0);
+            self.set_only_segment((RTE_PKTMBUF_HEADROOM as usize).min(self.buffer_len()), 0);
         }
     }
 
-    /// `RTE_MBUF_F_*`: what the driver says of a received frame, or what is asked of it for one to send.
+    /// `RTE_MBUF_F_*`: what the driver says of a received frame, or what is asked of it for one to
+    /// send.
     #[inline]
     pub fn flags(&self) -> u64 {
         // SAFETY: `self` owns the mbuf.
         unsafe { mbuf_ol_flags(self.as_ptr()) }
     }
 
-    /// Sets the flags for transmission (`RTE_MBUF_F_TX_*`), and with them the lengths of the Ethernet and the IP header,
-    /// bytes, that the driver needs for checksums (at most 127 and 511).
+    /// Sets the flags for transmission (`RTE_MBUF_F_TX_*`), and with them the lengths of the
+    /// Ethernet and the IP header, bytes, that the driver needs for checksums (at most 127 and
+    /// 511).
     #[inline]
     pub fn set_offload(&mut self, flags: u64, l2_len: u8, l3_len: u16) {
         // How the buffer belongs to the mbuf is not the caller's to change.
@@ -220,8 +227,8 @@ impl Mbuf {
         unsafe { mbuf_port(self.as_ptr()) }
     }
 
-    /// Is this one segment, in the mbuf's own buffer, with no other owner? Only then can it become a `Vec` or
-    /// `BytesMut`.
+    /// Is this one segment, in the mbuf's own buffer, with no other owner? Only then can it become
+    /// a `Vec` or `BytesMut`.
     #[inline]
     pub fn is_direct_single(&self) -> bool {
         // SAFETY: `self` owns the mbuf.
@@ -231,8 +238,8 @@ impl Mbuf {
             && self.flags() & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL) == 0
     }
 
-    /// Copies bytes of the frame, which may lie in several segments, to the heap. `None` when the range is not within
-    /// the frame's data.
+    /// Copies bytes of the frame, which may lie in several segments, to the heap. `None` when the
+    /// range is not within the frame's data.
     pub fn copy_range(&self, range: Range<usize>) -> Option<BytesMut> {
         let mut skip = range.start;
         let mut left = range.end.checked_sub(range.start)?;
@@ -263,12 +270,23 @@ impl Mbuf {
         }
     }
 
-    /// Lays the first segment's data at `[offset, offset + len)` of the buffer. The callers have checked that it fits.
+    /// Lays the data of a frame of one segment at `[offset, offset + len)` of the buffer. The
+    /// callers have checked that it fits.
     #[inline]
-    pub(crate) fn set_window(&mut self, offset: usize, len: usize) {
+    pub(crate) fn set_only_segment(&mut self, offset: usize, len: usize) {
+        self.set_first_segment(offset, len);
+        // SAFETY: `self` owns the mbuf and is borrowed mutably.
+        unsafe { mbuf_set_pkt_len(self.as_ptr(), len as u32) };
+    }
+
+    /// Lays the first segment's data at `[offset, offset + len)` of its buffer, and corrects the
+    /// frame's length. The callers have checked that it fits.
+    #[inline]
+    fn set_first_segment(&mut self, offset: usize, len: usize) {
         debug_assert!(offset + len <= self.buffer_len());
-        let packet_len = self.packet_len() - self.len() + len;
-        // SAFETY: `self` owns the mbuf and is borrowed mutably; the window lies within the buffer, so both fit u16.
+        let packet_len = self.packet_len().saturating_sub(self.len()) + len;
+        // SAFETY: `self` owns the mbuf and is borrowed mutably; the window lies within the buffer,
+        // so both of its ends fit u16.
         unsafe {
             mbuf_set_data_off(self.as_ptr(), offset as u16);
             mbuf_set_data_len(self.as_ptr(), len as u16);
@@ -319,8 +337,8 @@ impl<'a> Iterator for Segments<'a> {
         }
         let segment = self.next;
         self.left -= 1;
-        // SAFETY: a segment of the chain that the borrowed `Mbuf` owns, its data within its buffer; `next` of the last
-        // segment is null.
+        // SAFETY: a segment of the chain that the borrowed `Mbuf` owns, its data within its buffer;
+        // `next` of the last segment is null.
         unsafe {
             self.next = mbuf_next(segment);
             let start = mbuf_buf_addr(segment)

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use dpdk_sys::{
     MBUF_SIZE, mbuf_buf_addr, rte_malloc_get_socket_stats, rte_malloc_socket_stats, rte_mbuf,
     rte_mempool, rte_mempool_avail_count, rte_mempool_free, rte_mempool_in_use_count,
-    rte_mempool_mem_iter, rte_mempool_memhdr, rte_mempool_obj_iter, rte_mempool_ops_get_count,
-    rte_pktmbuf_pool_create, rte_socket_count, rte_socket_id_by_idx, rte_strerror, stoq_errno,
+    rte_mempool_mem_iter, rte_mempool_memhdr, rte_mempool_obj_iter, rte_pktmbuf_pool_create,
+    rte_socket_count, rte_socket_id_by_idx, rte_strerror, stoq_errno, stoq_pool_shared_count,
 };
 use thiserror::Error;
 
@@ -79,24 +79,26 @@ impl Mempool {
         self.0.config.data_room
     }
 
-    /// Mbufs that are in the pool, those in lcores' caches included. Adds up over all lcores: for the control plane.
+    /// Mbufs that are in the pool, those in lcores' caches included. Adds up over all lcores: for
+    /// the control plane.
     pub fn available(self) -> u32 {
         // SAFETY: the pool lives.
         unsafe { rte_mempool_avail_count(self.as_ptr()) }
     }
 
-    /// Mbufs that are out: in rings, in bursts, held by applications. Adds up over all lcores: for the control plane.
+    /// Mbufs that are out: in rings, in bursts, held by applications. Adds up over all lcores: for
+    /// the control plane.
     pub fn in_use(self) -> u32 {
         // SAFETY: the pool lives.
         unsafe { rte_mempool_in_use_count(self.as_ptr()) }
     }
 
-    /// Mbufs that any lcore could take now: those in the shared ring, not those in other lcores' caches. Cheap enough
-    /// to ask once a burst.
+    /// Mbufs that any lcore could take now: those in the shared ring, not those in other lcores'
+    /// caches. Cheap enough to ask once a burst.
     #[inline]
     pub fn free_in_ring(self) -> u32 {
         // SAFETY: the pool lives.
-        unsafe { rte_mempool_ops_get_count(self.as_ptr()) }
+        unsafe { stoq_pool_shared_count(self.as_ptr()) }
     }
 
     /// The pool itself, for DPDK calls.
@@ -120,7 +122,8 @@ pub enum PoolError {
     Config(#[from] ConfigError),
     /// The process has all the pools it may have.
     #[error(
-        "mempool {name}: there are {POOLS_MAX} pools already, the most there may be; let ports share one"
+        "mempool {name}: there are {POOLS_MAX} pools already, the most there may be; let \
+         ports share one"
     )]
     TooManyPools {
         /// The pool asked for.
@@ -128,8 +131,8 @@ pub enum PoolError {
     },
     /// Its memory is in too many pieces.
     #[error(
-        "mempool {name}: with it, packet memory would be in {chunks} pieces, {} are the most; huge pages are \
-         fragmented: reserve them at boot, or use larger ones",
+        "mempool {name}: with it, packet memory would be in {chunks} pieces, {} are the \
+         most; huge pages are fragmented: reserve them at boot, or use larger ones",
         registry::CHUNKS_MAX
     )]
     TooManyChunks {
@@ -140,14 +143,19 @@ pub enum PoolError {
     },
     /// A buffer does not directly follow its mbuf on a cache line, as the allocator needs.
     #[error(
-        "mempool {name}: this DPDK lays mbufs out in a way that is not supported (buffer not right behind its mbuf)"
+        "mempool {name}: this DPDK lays mbufs out in a way that is not supported (buffer not \
+         right behind its mbuf)"
     )]
     Layout {
         /// The pool asked for.
         name: String,
     },
     /// DPDK refused.
-    #[error("mempool {name}: {mbufs} mbufs with {data_room} bytes each need {} on {place}: {reason}; {memory}", ByteSize(*.bytes))]
+    #[error(
+        "mempool {name}: {mbufs} mbufs with {data_room} bytes each need {} on {place}: {reason}; \
+         {memory}",
+        ByteSize(*.bytes)
+    )]
     Create {
         /// The pool asked for.
         name: String,
@@ -204,10 +212,12 @@ fn create_raw(config: &MempoolConfig) -> Result<NonNull<rte_mempool>, PoolError>
     NonNull::new(raw).ok_or_else(|| creation_failed(config))
 }
 
-/// Every buffer must directly follow its mbuf and start a cache line: the allocator goes that way back.
+/// Every buffer must directly follow its mbuf and start a cache line: the allocator goes that way
+/// back.
 fn check_layout(raw: NonNull<rte_mempool>, config: &MempoolConfig) -> Result<(), PoolError> {
     unsafe extern "C" fn check(_: *mut rte_mempool, sound: *mut c_void, mbuf: *mut c_void, _: u32) {
-        // SAFETY: `mbuf` is an initialised mbuf of the pool, and `sound` the bool below, which nobody else uses.
+        // SAFETY: `mbuf` is an initialised mbuf of the pool, and `sound` the bool below, which
+        // nobody else uses.
         unsafe {
             let buffer = mbuf_buf_addr(mbuf.cast::<rte_mbuf>()).addr();
             let follows = buffer == mbuf.addr() + MBUF_SIZE && buffer.is_multiple_of(BUFFER_ALIGN);
@@ -215,7 +225,8 @@ fn check_layout(raw: NonNull<rte_mempool>, config: &MempoolConfig) -> Result<(),
         }
     }
     let mut sound = true;
-    // SAFETY: the pool is alive and no other thread knows it; `check` gets the pointer to `sound` it expects.
+    // SAFETY: the pool is alive and no other thread knows it; `check` gets the pointer to `sound`
+    // it expects.
     let checked = unsafe {
         rte_mempool_obj_iter(raw.as_ptr(), Some(check), (&raw mut sound).cast::<c_void>())
     };
@@ -235,7 +246,8 @@ fn register(raw: NonNull<rte_mempool>, config: &MempoolConfig) -> Result<(), Poo
         chunk: *mut rte_mempool_memhdr,
         _: u32,
     ) {
-        // SAFETY: `chunk` describes memory of the pool during the call; `chunks` is the Vec below, which nobody else uses.
+        // SAFETY: `chunk` describes memory of the pool during the call; `chunks` is the Vec below,
+        // which nobody else uses.
         unsafe {
             let start = (*chunk).addr.expose_provenance();
             (*chunks.cast::<Vec<Chunk>>()).push(Chunk {
@@ -245,7 +257,8 @@ fn register(raw: NonNull<rte_mempool>, config: &MempoolConfig) -> Result<(), Poo
         }
     }
     let mut chunks: Vec<Chunk> = Vec::new();
-    // SAFETY: the pool is alive and no other thread knows it; `note` gets the pointer to `chunks` it expects.
+    // SAFETY: the pool is alive and no other thread knows it; `note` gets the pointer to `chunks`
+    // it expects.
     unsafe { rte_mempool_mem_iter(raw.as_ptr(), Some(note), (&raw mut chunks).cast::<c_void>()) };
     registry::register(raw, chunks).map_err(|chunks| PoolError::TooManyChunks {
         name: config.name.clone(),
@@ -270,8 +283,8 @@ fn creation_failed(config: &MempoolConfig) -> PoolError {
         },
         reason: reason.to_string_lossy().into_owned(),
         memory: format!(
-            "DPDK's heap has {} free there, {} in one piece, and the machine {} in huge pages; lower the number of \
-             mbufs, raise EAL's -m, or reserve huge pages",
+            "DPDK's heap has {} free there, {} in one piece, and the machine {} in huge pages; \
+             lower the number of mbufs, raise EAL's -m, or reserve huge pages",
             ByteSize(heap.free),
             ByteSize(heap.largest),
             ByteSize(Machine::read().free_huge(config.numa_node)),

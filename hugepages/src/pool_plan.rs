@@ -19,8 +19,8 @@ pub struct MempoolConfig {
     pub name: String,
     /// Mbufs in the pool; see [`pool_size`].
     pub mbufs: u32,
-    /// Mbufs an lcore may keep to itself, so that it need not touch the shared ring: at most 512, and at most two
-    /// thirds of `mbufs`. 0 for none.
+    /// Mbufs an lcore may keep to itself, so that it need not touch the shared ring: at most 512,
+    /// and at most two thirds of `mbufs`. 0 for none.
     pub cache: u32,
     /// Room in each mbuf, the standard headroom of 128 bytes included, bytes.
     pub data_room: u16,
@@ -41,7 +41,8 @@ impl MempoolConfig {
                 name: self.name.clone(),
             });
         }
-        // The cache is flushed at one and a half times its size; a pool smaller than that could end up in caches alone.
+        // The cache is flushed at one and a half times its size; a pool smaller than that could end
+        // up in caches alone.
         let cache_max =
             (RTE_MEMPOOL_CACHE_MAX_SIZE as u32).min((u64::from(self.mbufs) * 2 / 3) as u32);
         if self.cache > cache_max {
@@ -81,7 +82,8 @@ pub enum ConfigError {
     },
     /// The per-lcore cache is too large for the pool.
     #[error(
-        "mempool {name}: a cache of {cache} is above {cache_max}, the most for {mbufs} mbufs; lower it, or give it more mbufs"
+        "mempool {name}: a cache of {cache} is above {cache_max}, the most for \
+         {mbufs} mbufs; lower it, or give it more mbufs"
     )]
     Cache {
         /// The pool.
@@ -95,7 +97,8 @@ pub enum ConfigError {
     },
     /// The data room holds little more than headers.
     #[error(
-        "mempool {name}: a data room of {data_room} bytes is below {data_room_min}; give it 128 bytes of headroom plus the largest frame"
+        "mempool {name}: a data room of {data_room} bytes is below {data_room_min}; give it \
+         128 bytes of headroom plus the largest frame"
     )]
     DataRoom {
         /// The pool.
@@ -126,10 +129,11 @@ pub struct PoolNeeds {
 
 /// How many mbufs a pool needs so that none of its users ever finds it empty.
 ///
-/// `rx_descriptors + tx_descriptors + lcores × (2 × burst + 1.5 × cache) + held`: as DPDK's l3fwd sizes its pool
-/// (`NB_MBUF`), with the cache counted up to its flush threshold, and with what applications hold. It is not rounded up
-/// to 2ⁿ−1, which DPDK calls optimal: that saves nothing but slots of the pool's ring, 8 bytes each, while an mbuf is two
-/// kilobytes or more, and what fits in the CPU's cache stays warm.
+/// `rx_descriptors + tx_descriptors + lcores × (2 × burst + 1.5 × cache) + held`: as DPDK's l3fwd
+/// sizes its pool (`NB_MBUF`), with the cache counted up to its flush threshold, and with what
+/// applications hold. It is not rounded up to 2ⁿ−1, which DPDK calls optimal: that saves nothing
+/// but slots of the pool's ring, 8 bytes each, while an mbuf is two kilobytes or more, and what
+/// fits in the CPU's cache stays warm.
 pub fn pool_size(needs: PoolNeeds) -> u32 {
     let per_lcore = 2 * u64::from(needs.burst) + (3 * u64::from(needs.cache)).div_ceil(2);
     let total = u64::from(needs.rx_descriptors)

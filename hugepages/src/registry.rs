@@ -1,8 +1,9 @@
 //! Which addresses are packet buffers: a bounded table that the allocator reads on every `dealloc`.
 //!
-//! Written under a lock when a pool is made, read without one. A reader that holds a pointer into a pool got it, however
-//! many threads ago, from whoever made the pool, so registration happened before its look-up and relaxed loads suffice.
-//! A reader whose pointer is not a pool's may miss a pool being registered meanwhile, which changes nothing for it.
+//! Written under a lock when a pool is made, read without one. A reader that holds a pointer into a
+//! pool got it, however many threads ago, from whoever made the pool, so registration happened
+//! before its look-up and relaxed loads suffice. A reader whose pointer is not a pool's may miss a
+//! pool being registered meanwhile, which changes nothing for it.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -12,8 +13,8 @@ use dpdk_sys::{MBUF_SIZE, mbuf_buf_addr, mbuf_pool, mbuf_refcnt, rte_mbuf, rte_m
 
 use crate::convert::TX_HEADROOM;
 
-/// Memory chunks that can be registered, over all pools. A pool has one when its memory is virtually contiguous, which
-/// it is unless memory was so short that DPDK pieced it together.
+/// Memory chunks that can be registered, over all pools. A pool has one when its memory is
+/// virtually contiguous, which it is unless memory was so short that DPDK pieced it together.
 pub(crate) const CHUNKS_MAX: usize = 128;
 
 /// Every pktmbuf and its buffer start on such a boundary (a cache line of 64 bytes, or a multiple).
@@ -44,7 +45,8 @@ static ENTRIES: [Entry; CHUNKS_MAX] = [const {
 }; CHUNKS_MAX];
 static ENTRY_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// The range that all chunks lie in: one comparison tells nearly every other pointer of the program apart.
+/// The range that all chunks lie in: one comparison tells nearly every other pointer of the program
+/// apart.
 static LOWEST: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 
@@ -102,8 +104,9 @@ fn mbuf_at(
         .checked_sub(MBUF_SIZE)
         .filter(|&mbuf| mbuf >= chunk_start)?;
     let mbuf = NonNull::new(std::ptr::with_exposed_provenance_mut::<rte_mbuf>(mbuf))?;
-    // SAFETY: the 128 bytes lie within a registered chunk, which stays mapped while it is registered, and are aligned.
-    // If no mbuf starts there they are other initialised bytes of the pool, and the comparison fails.
+    // SAFETY: the 128 bytes lie within a registered chunk, which stays mapped while it is
+    // registered, and are aligned. If no mbuf starts there they are other initialised bytes of the
+    // pool, and the comparison fails.
     let is_owner = unsafe {
         mbuf_buf_addr(mbuf.as_ptr()).addr() == base
             && mbuf_pool(mbuf.as_ptr()) == pool
@@ -112,8 +115,8 @@ fn mbuf_at(
     is_owner.then_some(mbuf)
 }
 
-/// Adds a pool's chunks. Adjacent ones are merged. Fails, and adds none, when the table is too small: what would be
-/// needed.
+/// Adds a pool's chunks. Adjacent ones are merged. Fails, and adds none, when the table is too
+/// small: what would be needed.
 pub(crate) fn register(pool: NonNull<rte_mempool>, mut chunks: Vec<Chunk>) -> Result<(), usize> {
     chunks.sort_unstable();
     chunks.dedup_by(|next, previous| {

@@ -1,14 +1,16 @@
-//! Packet buffers as `Vec`, `Bytes` and `BytesMut`, in a program that runs on `PacketAlloc`: no conversion copies, and
-//! every mbuf comes back, whatever is done to the slices and wherever they are dropped.
+//! Packet buffers as `Vec`, `Bytes` and `BytesMut`, in a program that runs on `PacketAlloc`: no
+//! conversion copies, and every mbuf comes back, whatever is done to the slices and wherever they
+//! are dropped.
 
 mod common;
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use common::{DATA_ROOM, pool};
+use common::pool;
 use hugepages::{
     Mbuf, Mempool, PacketAlloc, TX_HEADROOM, into_bytes_mut, is_installed, thread_allocations,
 };
@@ -25,6 +27,9 @@ fn frame(pool: Mempool, len: usize) -> Mbuf {
     }
     mbuf
 }
+
+/// Something done to received bytes that leaves them as they were.
+type Conversion = fn(BytesMut) -> Vec<u8>;
 
 fn content(range: std::ops::Range<usize>) -> Vec<u8> {
     range.map(|index| index as u8).collect()
@@ -116,42 +121,42 @@ fn every_conversion_keeps_content_and_accounts_for_the_mbuf() {
     let pool = pool(64);
     let want = content(10..1400);
     let fresh = || into_bytes_mut(frame(pool, 1500), 10..1400).expect("installed");
-    let conversions: [(&str, &dyn Fn(BytesMut) -> Vec<u8>); 12] = [
-        ("freeze", &|b| b.freeze().to_vec()),
-        ("freeze, clone", &|b| {
+    let conversions: [(&str, Conversion); 12] = [
+        ("freeze", |b| b.freeze().to_vec()),
+        ("freeze, clone", |b| {
             let frozen = b.freeze();
             let clone = frozen.clone();
             drop(frozen);
             clone.to_vec()
         }),
-        ("freeze, try_into_mut", &|b| {
+        ("freeze, try_into_mut", |b| {
             b.freeze().try_into_mut().expect("unique").to_vec()
         }),
-        ("shared, no try_into_mut", &|b| {
+        ("shared, no try_into_mut", |b| {
             let frozen = b.freeze();
             let _clone = frozen.clone();
             frozen.try_into_mut().expect_err("shared").to_vec()
         }),
-        ("Bytes into Vec", &|b| Vec::from(b.freeze())),
-        ("BytesMut into Vec", &|b| Vec::from(b)),
-        ("Vec, shrink", &|b| {
+        ("Bytes into Vec", |b| Vec::from(b.freeze())),
+        ("BytesMut into Vec", |b| Vec::from(b)),
+        ("Vec, shrink", |b| {
             let mut vec = Vec::from(b);
             vec.shrink_to_fit();
             vec
         }),
-        ("into boxed slice and back", &|b| {
+        ("into boxed slice and back", |b| {
             let boxed = Vec::from(b).into_boxed_slice();
             let bytes = Bytes::from(boxed);
             Vec::from(BytesMut::from(bytes))
         }),
-        ("grow", &|mut b| {
+        ("grow", |mut b| {
             b.reserve(100_000);
             let len = b.len();
             b.put_bytes(7, 100_000);
             b.truncate(len);
             Vec::from(b)
         }),
-        ("split and unsplit", &|mut b| {
+        ("split and unsplit", |mut b| {
             let mut tail = b.split_off(700);
             let head = b.split_to(300);
             let middle = b;
@@ -161,7 +166,7 @@ fn every_conversion_keeps_content_and_accounts_for_the_mbuf() {
             whole.unsplit(tail);
             whole.to_vec()
         }),
-        ("slices out of order", &|b| {
+        ("slices out of order", |b| {
             let all = b.freeze();
             let (a, c) = (all.slice(..500), all.slice(500..));
             drop(all);
@@ -169,7 +174,7 @@ fn every_conversion_keeps_content_and_accounts_for_the_mbuf() {
             drop(c);
             [a.to_vec(), second].concat()
         }),
-        ("write in place", &|mut b| {
+        ("write in place", |mut b| {
             for byte in b.iter_mut() {
                 *byte ^= 0xff;
             }
@@ -190,7 +195,7 @@ fn advance_and_reserve_reuse_the_buffer() {
     bytes.advance(1400);
     // There is room before: bytes moves its content there rather than growing.
     bytes.reserve(1000);
-    assert!(address.abs_diff(bytes.as_ptr().addr()) <= usize::from(DATA_ROOM));
+    assert!(address.abs_diff(bytes.as_ptr().addr()) <= usize::from(pool.data_room()));
     assert_eq!(bytes, content(1400..1500));
     assert_eq!(pool.in_use(), 1);
     drop(bytes);
@@ -209,7 +214,8 @@ fn slices_dropped_on_other_threads_return_their_mbufs() {
         (bytes, thread_allocations().buffers_returned)
     });
     for _ in 0..10_000 {
-        // The consumer may be behind: then the pool is empty for a moment, as it may be for a driver.
+        // The consumer may be behind: then the pool is empty for a moment, as it may be for a
+        // driver.
         let mbuf = loop {
             match Mbuf::alloc(pool) {
                 Some(mbuf) => break mbuf,
@@ -234,7 +240,7 @@ fn slices_dropped_on_other_threads_return_their_mbufs() {
 
 #[test]
 fn a_slice_in_a_thread_local_is_returned_when_the_thread_ends() {
-    thread_local!(static KEPT: std::cell::RefCell<Option<Bytes>> = const { std::cell::RefCell::new(None) });
+    thread_local!(static KEPT: RefCell<Option<Bytes>> = const { RefCell::new(None) });
     let pool = pool(64);
     let bytes = received(pool, 100).freeze();
     thread::spawn(move || KEPT.with(|kept| *kept.borrow_mut() = Some(bytes)))
@@ -250,7 +256,7 @@ fn a_packet_is_born_in_the_mbuf() {
     let before = thread_allocations();
     let mut vec = mbuf.into_vec().expect("installed");
     assert!(vec.is_empty());
-    assert_eq!(vec.capacity(), usize::from(DATA_ROOM) - TX_HEADROOM);
+    assert_eq!(vec.capacity(), usize::from(pool.data_room()) - TX_HEADROOM);
     let address = vec.as_ptr();
     vec.extend_from_slice(b"payload");
     vec.resize(1452, 9);
@@ -284,7 +290,7 @@ fn a_full_vec_still_fits() {
     let mbuf = Mbuf::from_vec(vec).expect("it did not move");
     assert_eq!(
         (mbuf.len(), mbuf.tailroom()),
-        (usize::from(DATA_ROOM) - TX_HEADROOM, 0)
+        (usize::from(pool.data_room()) - TX_HEADROOM, 0)
     );
     drop(mbuf);
     assert_eq!(pool.in_use(), 0);
@@ -355,14 +361,12 @@ fn an_mbuf_from_a_pool_of_another_kind_is_refused() {
     common::eal();
     // SAFETY: EAL is up.
     let foreign =
-        unsafe { dpdk_sys::rte_pktmbuf_pool_create(c"foreign".as_ptr(), 15, 0, 0, DATA_ROOM, -1) };
+        unsafe { dpdk_sys::rte_pktmbuf_pool_create(c"foreign".as_ptr(), 15, 0, 0, 2176, -1) };
     assert!(!foreign.is_null());
     let mut raw = std::ptr::null_mut();
     // SAFETY: the pool lives; there is room for one pointer.
-    assert_eq!(
-        unsafe { dpdk_sys::stoq_alloc_bulk(foreign, &mut raw, 1) },
-        0
-    );
+    let allocated = unsafe { dpdk_sys::stoq_alloc_bulk(foreign, &mut raw, 1) };
+    assert_eq!(allocated, 0);
     // SAFETY: the mbuf was just allocated and is ours.
     let mut mbuf = unsafe { Mbuf::from_raw(std::ptr::NonNull::new(raw).expect("allocated")) };
     mbuf.append(20).expect("room").fill(3);

@@ -13,7 +13,8 @@ pub struct Need {
     pub bytes: u64,
 }
 
-/// Why a [`Need`] cannot be met. Its display says what is missing and gives the command that mends it.
+/// Why a [`Need`] cannot be met. Its display says what is missing and gives the command that mends
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortfall {
     /// What was needed.
@@ -40,7 +41,8 @@ pub enum Remedy {
         /// The kernel may not find that much memory.
         memory_is_short: bool,
     },
-    /// Mount a hugetlbfs with pages of this size, bytes: the memory is there, but EAL cannot map it.
+    /// Mount a hugetlbfs with pages of this size, bytes: the memory is there, but EAL cannot map
+    /// it.
     Mount {
         /// Size of the pages, bytes.
         page_size: u64,
@@ -54,7 +56,8 @@ impl Machine {
     pub fn shortfall(&self, need: Need) -> Option<Shortfall> {
         let free = self.free_huge(need.numa_node);
         let shortfall = |remedy| Some(Shortfall { need, free, remedy });
-        // The smallest page size that the node has: the finest steps, and it can be reserved at run time.
+        // The smallest page size that the node has: the finest steps, and it can be reserved at run
+        // time.
         let Some((node, pages)) = self
             .nodes_of(need.numa_node)
             .filter_map(|node| Some((node, *node.pages.first()?)))
@@ -95,41 +98,49 @@ impl fmt::Display for Shortfall {
             None => write!(f, "the machine has ")?,
         }
         let (free, needed) = (ByteSize(self.free), ByteSize(self.need.bytes));
-        write!(f, "{free} free in huge pages, {needed} are needed: ")?;
-        match &self.remedy {
-            Remedy::Reserve {
+        write!(
+            f,
+            "{free} free in huge pages, {needed} are needed: {}",
+            self.remedy
+        )
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reserve {
                 page_size,
                 pages_missing,
                 pages_total,
                 path,
                 memory_is_short,
             } => {
-                let size = ByteSize(*page_size);
                 write!(
                     f,
-                    "reserve {pages_missing} more of {size} with `echo {pages_total} | sudo tee {path}`"
+                    "reserve {pages_missing} more of {} with `echo {pages_total} | sudo tee {path}`",
+                    ByteSize(*page_size)
                 )?;
                 if *memory_is_short {
                     write!(
                         f,
-                        " (little memory is free there: stop other programs first, or reserve at boot with \
-                        hugepages={pages_total} on the kernel command line)"
+                        " (little memory is free there: stop other programs first, or reserve \
+                         at boot with hugepages={pages_total} on the kernel command line)"
                     )?;
                 }
                 Ok(())
             }
-            Remedy::Mount { page_size } => write!(
+            Self::Mount { page_size } => write!(
                 f,
-                "they are there but not mounted: `sudo mkdir -p /dev/hugepages && sudo mount -t hugetlbfs -o \
-                 pagesize={}K nodev /dev/hugepages`, or run with --in-memory",
+                "they are there but not mounted: `sudo mkdir -p /dev/hugepages && sudo mount -t \
+                 hugetlbfs -o pagesize={}K nodev /dev/hugepages`, or run with --in-memory",
                 page_size >> 10
             ),
-            Remedy::Unavailable => {
-                write!(
-                    f,
-                    "this machine offers none there; run with --no-huge, which is slower, or name another node"
-                )
-            }
+            Self::Unavailable => write!(
+                f,
+                "this machine offers none there; run with --no-huge, which is slower, or name \
+                 another node"
+            ),
         }
     }
 }

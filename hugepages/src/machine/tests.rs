@@ -134,8 +134,8 @@ fn a_shortfall_names_node_pages_and_command() {
         .expect("one byte too much");
     assert_eq!(
         shortfall.to_string(),
-        "NUMA node 0 has 200 MiB free in huge pages, 200.0 MiB are needed: reserve 1 more of 2 MiB with `echo 513 | \
-         sudo tee /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages`"
+        "NUMA node 0 has 200 MiB free in huge pages, 200.0 MiB are needed: reserve 1 more of \
+         2 MiB with `echo 513 | sudo tee /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages`"
     );
     let shortfall = machine
         .shortfall(Need {

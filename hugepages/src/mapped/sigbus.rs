@@ -1,8 +1,8 @@
 //! The SIGBUS handler, and the table of live mappings it looks faults up in.
 //!
-//! The handler runs on the thread that read a missing page, in the middle of that read. It uses atomics and two system
-//! calls, takes no lock and allocates nothing. The mapping it finds cannot go away meanwhile, as the interrupted thread
-//! holds a reference to it.
+//! The handler runs on the thread that read a missing page, in the middle of that read. It uses
+//! atomics and two system calls, takes no lock and allocates nothing. The mapping it finds cannot
+//! go away meanwhile, as the interrupted thread holds a reference to it.
 
 use std::ffi::c_int;
 use std::io;
@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// Files that can be mapped at a time.
 pub const MAPPINGS_MAX: usize = 4096;
 
-/// Pages of mapped files that had gone when they were read, since the process started. One relaxed load.
+/// Pages of mapped files that had gone when they were read, since the process started. One relaxed
+/// load.
 ///
 /// The handler runs on the thread that reads, so that thread sees its own faults at once.
 #[inline]
@@ -61,7 +62,8 @@ impl Entry {
         let slot = &SLOTS[index];
         slot.poisoned.store(false, Ordering::Relaxed);
         slot.end.store(start + len, Ordering::Relaxed);
-        // Whoever reads the mapping got it after this, and the handler runs on the thread that reads.
+        // Whoever reads the mapping got it after this, and the handler runs on the thread that
+        // reads.
         slot.start.store(start, Ordering::Release);
         Some(Self(index))
     }
@@ -121,7 +123,8 @@ fn install_now() -> io::Result<()> {
 }
 
 extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: with SA_SIGINFO the kernel passes valid information; for SIGBUS it holds the fault's address.
+    // SAFETY: with SA_SIGINFO the kernel passes valid information; for SIGBUS it holds the fault's
+    // address.
     let (address, from_the_kernel) = unsafe { ((*info).si_addr().addr(), (*info).si_code > 0) };
     // SAFETY: the thread's own errno, which the interrupted code may be about to read.
     let errno = unsafe { *libc::__errno_location() };
@@ -144,8 +147,8 @@ fn replace_page(address: usize) -> bool {
     };
     let page_size = PAGE_SIZE.load(Ordering::Relaxed);
     let page = address & !(page_size - 1);
-    // SAFETY: the page lies in a live mapping of ours, read-only and not unmapped while the interrupted thread reads from
-    // it; that thread expects readable bytes there, and gets some.
+    // SAFETY: the page lies in a live mapping of ours, read-only and not unmapped while the
+    // interrupted thread reads from it; that thread expects readable bytes there, and gets some.
     let mapped = unsafe {
         libc::mmap(
             ptr::without_provenance_mut(page),
@@ -173,8 +176,8 @@ fn call_previous(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::
         // Sent by someone, and ignored before: so it is now.
         // SAFETY: info is valid, as in `on_sigbus`.
         libc::SIG_IGN if unsafe { (*info).si_code } <= 0 => {}
-        // A fault repeats on return, a signal that was sent is raised again, and then the default ends the process. A
-        // fault cannot be ignored.
+        // A fault repeats on return, a signal that was sent is raised again, and then the default
+        // ends the process. A fault cannot be ignored.
         libc::SIG_DFL | libc::SIG_IGN => {
             // SAFETY: a sigaction is plain data; zero is the default action.
             let action: libc::sigaction = unsafe { std::mem::zeroed() };

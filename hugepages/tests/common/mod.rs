@@ -1,13 +1,11 @@
-//! EAL and pools for the integration tests. EAL can be initialised once in a process, so once in each test binary.
+//! EAL and pools for the integration tests. EAL can be initialised once in a process, so once in
+//! each test binary.
 
 use std::ffi::{CStr, CString, c_char};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hugepages::{EalUp, Mempool, MempoolConfig};
-
-/// Data room of the pools: an Ethernet frame of the usual size behind the standard headroom, bytes.
-pub const DATA_ROOM: u16 = 2048 + 128;
 
 /// Starts EAL without huge pages, devices or files, on the first call.
 pub fn eal() -> EalUp {
@@ -42,14 +40,15 @@ pub fn eal() -> EalUp {
     })
 }
 
-/// A pool of its own for the caller.
+/// A pool of its own for the caller, whose mbufs hold an Ethernet frame of the usual size behind the
+/// standard headroom.
 pub fn pool(mbufs: u32) -> Mempool {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let config = MempoolConfig {
         name: format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed)),
         mbufs,
         cache: 0,
-        data_room: DATA_ROOM,
+        data_room: 2048 + 128,
         numa_node: None,
     };
     Mempool::create(eal(), &config).unwrap_or_else(|error| panic!("{error}"))
