@@ -11,12 +11,13 @@ use quinn_proto::{
     ConnectionHandle, DatagramEvent, Dir, EcnCodepoint, Endpoint, Event, StreamEvent, StreamId,
 };
 
-use crate::settings::Settings;
+use crate::memory::Bulk;
+use crate::settings::{SERVER_NAME, Settings};
 
 /// Bytes handed to quinn-proto in one write: one slice of memory that is never copied.
 const PIECE: usize = 1 << 20;
 
-static ZEROES: [u8; PIECE] = [0; PIECE];
+pub(crate) static ZEROES: [u8; PIECE] = [0; PIECE];
 
 /// One end of a bulk transfer on quinn-proto alone.
 pub struct Bare {
@@ -48,12 +49,9 @@ impl Bare {
     ) -> Result<Self, quinn_proto::ConnectError> {
         let mut bare = Self::new(settings, udp_port, true);
         let client = settings.client();
-        let connection = bare.endpoint.connect(
-            Instant::now(),
-            client,
-            SocketAddr::V6(remote),
-            Settings::SERVER_NAME,
-        )?;
+        let connection =
+            bare.endpoint
+                .connect(Instant::now(), client, SocketAddr::V6(remote), SERVER_NAME)?;
         bare.connection = Some(connection);
         Ok(bare)
     }
@@ -77,25 +75,6 @@ impl Bare {
             received: 0,
             scratch: Vec::with_capacity(16 << 10),
         }
-    }
-
-    /// Bytes read from the stream.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// The UDP payload that MTU discovery has reached, bytes; 0 without a connection.
-    pub fn mtu(&self) -> u16 {
-        self.connection
-            .as_ref()
-            .map_or(0, |(_, connection)| connection.current_mtu())
-    }
-
-    /// Packets that quinn-proto declared lost; any at all spoils a measurement.
-    pub fn lost_packets(&self) -> u64 {
-        self.connection
-            .as_ref()
-            .map_or(0, |(_, connection)| connection.stats().path.lost_packets)
     }
 
     /// Looks at what has happened, reads and writes.
@@ -143,6 +122,22 @@ impl Bare {
             }
             None => {}
         }
+    }
+}
+
+impl Bulk for Bare {
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn is_sending(&self) -> bool {
+        self.sends && self.stream.is_some()
+    }
+
+    fn lost_packets(&self) -> u64 {
+        self.connection
+            .as_ref()
+            .map_or(0, |(_, connection)| connection.stats().path.lost_packets)
     }
 }
 

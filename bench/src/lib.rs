@@ -9,3 +9,4 @@ pub mod machine;
 pub mod memory;
 pub mod samples;
 pub mod settings;
+pub mod shards;

@@ -4,13 +4,30 @@
 //! copying a datagram into memory of its own, belongs to neither and is not charged.
 
 use std::net::{Ipv6Addr, SocketAddrV6};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use poll::{Datagram, Ecn, Path, Transport};
 
+/// Longest time until a transfer begins: handshake and MTU discovery.
+const WARM_UP_MAX: Duration = Duration::from_secs(5);
+/// Time that is left out after that: caches and the congestion window.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Turns between two looks at the end of a run.
+const TURNS: u32 = 16;
+
 /// Datagrams received, and sent, in one turn.
 pub const BURST: usize = 32;
+
+/// A transport that takes part in a transfer without end.
+pub trait Bulk: Transport {
+    /// Stream bytes received.
+    fn received(&self) -> u64;
+    /// Whether it has begun to send, on a path whose MTU has been found.
+    fn is_sending(&self) -> bool;
+    /// QUIC packets it declared lost; any at all spoils a measurement.
+    fn lost_packets(&self) -> u64;
+}
 
 /// Something that grows while code runs, and is charged to who ran.
 pub trait Meter {
@@ -150,9 +167,38 @@ impl<A: Transport, B: Transport> Pair<A, B> {
         self.right.deliver(&mut self.left);
     }
 
+    /// Turns for about `duration`.
+    pub fn run(&mut self, meter: &impl Meter, duration: Duration) {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            for _ in 0..TURNS {
+                self.turn(meter);
+            }
+        }
+    }
+
     /// Forgets what was charged.
     pub fn reset(&mut self) {
         self.left.charge = Charge::default();
         self.right.charge = Charge::default();
+    }
+}
+
+impl<A: Bulk, B: Bulk> Pair<A, B> {
+    /// Turns until the right end, the sender, is at full speed.
+    ///
+    /// # Errors
+    /// It does not get there, because the connection does not come up or does not reach the path's MTU.
+    pub fn warm_up(&mut self, meter: &impl Meter) -> Result<(), String> {
+        let start = Instant::now();
+        while !self.right.transport.is_sending() {
+            if start.elapsed() > WARM_UP_MAX {
+                return Err(format!("nothing was sent within {WARM_UP_MAX:?}"));
+            }
+            self.turn(meter);
+        }
+        self.run(meter, SETTLE);
+        self.reset();
+        Ok(())
     }
 }

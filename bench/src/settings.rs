@@ -1,42 +1,51 @@
-//! The engine's transport settings and one cipher suite, for quinn-proto alone.
+//! The engine's own TLS and transport settings, so that quinn-proto alone runs with the same.
 
+use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
-use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn_proto::{
-    AckFrequencyConfig, ClientConfig, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
-    TransportConfig, VarInt,
-};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use quinn_proto::{ClientConfig, EndpointConfig, ServerConfig};
+use stoq::tls::{ClientAuth, ClientTls, Identity, ServerTls, Trust, client_config, server_config};
+use stoq::transport::{IPV6_UDP_HEADERS, TransportSettings};
 
-/// Headers between the IP MTU and the UDP payload: IPv6 40, UDP 8.
-const IP_AND_UDP_HEADERS: u16 = 48;
+/// The protocol name of the transfers here.
+pub const ALPN: &[u8] = b"bulk";
+/// The name in the certificate.
+pub const SERVER_NAME: &str = "localhost";
 
-/// What both ends of a transfer on quinn-proto alone share.
+/// What both ends of a transfer share. The engine's defaults: AES-128-GCM is the preferred cipher suite.
 pub struct Settings {
     udp_payload_max: u16,
-    client: Arc<QuicClientConfig>,
-    server: Arc<QuicServerConfig>,
+    client: ClientConfig,
+    server: ServerConfig,
 }
 
 impl Settings {
-    /// The name in the certificate.
-    pub const SERVER_NAME: &'static str = "localhost";
-
     /// Settings for a path of `mtu` bytes of IPv6 packet, with a certificate made now.
     ///
     /// # Errors
-    /// The certificate or the TLS configuration cannot be made.
-    pub fn new(mtu: u16) -> Result<Self, Box<dyn std::error::Error>> {
-        let made = rcgen::generate_simple_self_signed([Self::SERVER_NAME.to_owned()])?;
-        let certificate = CertificateDer::from(made.cert);
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    /// The certificate or the TLS configuration cannot be made, or `mtu` is below 1280.
+    pub fn new(mtu: u16) -> Result<Self, Box<dyn Error>> {
+        let udp_payload_max = mtu.saturating_sub(IPV6_UDP_HEADERS);
+        let transport = TransportSettings::default().build(udp_payload_max)?;
+        let identity = Identity::self_signed(&[SERVER_NAME.to_owned()])?;
+        let mut client = client_config(ClientTls {
+            trust: &Trust::Fingerprint(identity.fingerprint()),
+            identity: None,
+            alpns: vec![ALPN.to_vec()],
+            early_data: false,
+        })?;
+        client.transport_config(Arc::clone(&transport));
+        let mut server = server_config(ServerTls {
+            identity: &identity,
+            alpns: vec![ALPN.to_vec()],
+            client_auth: ClientAuth::None,
+            early_data: false,
+        })?;
+        server.transport_config(transport);
         Ok(Self {
-            udp_payload_max: mtu - IP_AND_UDP_HEADERS,
-            client: Arc::new(client_crypto(&certificate)?.try_into()?),
-            server: Arc::new(server_crypto(certificate, key)?.try_into()?),
+            udp_payload_max,
+            client,
+            server,
         })
     }
 
@@ -45,72 +54,20 @@ impl Settings {
         self.udp_payload_max
     }
 
-    pub(crate) fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new(self.client.clone());
-        config.transport_config(Arc::new(self.transport()));
-        config
+    /// Settings of the end that connects.
+    pub fn client(&self) -> ClientConfig {
+        self.client.clone()
     }
 
-    pub(crate) fn server(&self) -> ServerConfig {
-        let mut config = ServerConfig::with_crypto(self.server.clone());
-        config.transport_config(Arc::new(self.transport()));
-        config
+    /// Settings of the end that is connected to.
+    pub fn server(&self) -> ServerConfig {
+        self.server.clone()
     }
 
     pub(crate) fn endpoint(&self) -> EndpointConfig {
         let mut config = EndpointConfig::default();
-        // Refused only below 1200, which no MTU of IPv6 allows.
-        let _ = config.max_udp_payload_size(self.udp_payload_max.max(1200));
+        // Refused below 1200 only, which `TransportSettings::build` has refused before.
+        let _ = config.max_udp_payload_size(self.udp_payload_max);
         config
     }
-
-    fn transport(&self) -> TransportConfig {
-        let window = VarInt::from_u32(16 << 20);
-        let mut mtu_discovery = MtuDiscoveryConfig::default();
-        mtu_discovery
-            .upper_bound(self.udp_payload_max)
-            .minimum_change(1);
-        let mut ack_frequency = AckFrequencyConfig::default();
-        ack_frequency
-            .ack_eliciting_threshold(VarInt::from_u32(10))
-            .max_ack_delay(Some(Duration::from_millis(5)));
-        let mut config = TransportConfig::default();
-        config
-            .receive_window(window)
-            .stream_receive_window(window)
-            .send_window(window.into_inner())
-            .mtu_discovery_config(Some(mtu_discovery))
-            .ack_frequency_config(Some(ack_frequency));
-        config
-    }
-}
-
-/// The provider with AES-128-GCM only: what QUIC stacks are compared with.
-fn provider() -> Arc<CryptoProvider> {
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider
-        .cipher_suites
-        .retain(|suite| suite.suite() == rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
-    Arc::new(provider)
-}
-
-fn client_crypto(
-    certificate: &CertificateDer<'static>,
-) -> Result<rustls::ClientConfig, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.clone())?;
-    Ok(rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
-}
-
-fn server_crypto(
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-) -> Result<rustls::ServerConfig, rustls::Error> {
-    rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
 }

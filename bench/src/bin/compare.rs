@@ -1,7 +1,7 @@
 //! The engine against its ceilings: one run, in rounds, for datagrams of 1452 and 8952 bytes.
 //!
-//! In each round, one after the other: quinn-proto alone on one core (sender and receiver charged apart), packet I/O
-//! alone on two lcores, and the whole engine on two lcores in its variants. Absolute figures on a shared machine drift
+//! In each round, one after the other: quinn-proto alone on one core (sender and receiver charged apart), the engine's
+//! shards likewise, packet I/O alone on two lcores, and the whole engine on two lcores in its variants. Absolute figures on a shared machine drift
 //! from hour to hour; what is compared was measured within seconds of each other.
 
 use std::error::Error;
@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use bench::ceiling::OneCore;
 use bench::engine::{self, Variant};
 use bench::samples::{Rows, Summary};
 use bench::{ceiling, link, machine};
 use clap::Parser;
 use serde_json::json;
+use stoq::transport::IPV6_UDP_HEADERS;
 
 /// The engine's own allocator hands everything but packet buffers to this one.
 #[global_allocator]
@@ -21,13 +23,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// MTUs of the two halves of the table: UDP payloads of 1452 and 8952 bytes.
 const MTUS: [u16; 2] = [1500, 9000];
-/// Headers between the IP MTU and the UDP payload: IPv6 40, UDP 8.
-const IP_AND_UDP_HEADERS: u16 = 48;
 /// The CPU of what is measured on one core; CPU 0 also serves most interrupts.
 const CPU: usize = 1;
 
-const SENDER: &str = "quinn-proto alone, sender";
-const RECEIVER: &str = "quinn-proto alone, receiver";
+const BARE: &str = "quinn-proto alone";
+const SHARDS: &str = "shards in memory";
 const GBPS: &str = "Gbit/s";
 const NS: &str = "ns";
 
@@ -43,9 +43,9 @@ struct Arguments {
     /// The engine to run; by default the release build, brought up to date first.
     #[arg(long)]
     engine: Option<PathBuf>,
-    /// Leave the engine and the link out: quinn-proto alone.
+    /// Leave out what runs on two lcores: the engine and packet I/O.
     #[arg(long)]
-    ceiling_only: bool,
+    one_core: bool,
 }
 
 fn main() -> ExitCode {
@@ -68,8 +68,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for round in 1..=arguments.rounds {
         for mtu in MTUS {
             eprintln!("round {round} of {}, MTU {mtu}", arguments.rounds);
-            measure_ceiling(mtu, duration, &mut rows)?;
-            if arguments.ceiling_only {
+            measure_one_core(BARE, ceiling::bare, mtu, duration, &mut rows)?;
+            measure_one_core(SHARDS, ceiling::shards, mtu, duration, &mut rows)?;
+            if arguments.one_core {
                 continue;
             }
             measure_link(&programs, mtu, duration, &folder, &mut rows)?;
@@ -121,31 +122,45 @@ fn variants(mtu: u16) -> impl Iterator<Item = Variant> {
     })
 }
 
-fn measure_ceiling(mtu: u16, duration: Duration, rows: &mut Rows) -> Result<(), Box<dyn Error>> {
+/// A measurement on one core: quinn-proto alone, or shards.
+type OneCoreFn = fn(u16, Duration) -> Result<OneCore, Box<dyn Error>>;
+
+fn measure_one_core(
+    what: &str,
+    measure: OneCoreFn,
+    mtu: u16,
+    duration: Duration,
+    rows: &mut Rows,
+) -> Result<(), Box<dyn Error>> {
     // On a thread of its own: the programs started later would inherit the affinity of this one.
     let measured = std::thread::spawn(move || {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: CPU }) {
             eprintln!("not pinned: there is no CPU {CPU}");
         }
-        ceiling::measure(mtu, duration).map_err(|error| error.to_string())
+        measure(mtu, duration).map_err(|error| error.to_string())
     });
-    let ceiling = measured
+    let found = measured
         .join()
-        .map_err(|_| "the measurement of quinn-proto panicked")??;
-    let size = mtu - IP_AND_UDP_HEADERS;
-    rows.add(SENDER, size, GBPS, ceiling.sender_gbps);
-    rows.add(RECEIVER, size, GBPS, ceiling.receiver_gbps);
+        .map_err(|_| format!("the measurement of {what} panicked"))??;
+    let size = mtu - IPV6_UDP_HEADERS;
+    rows.add(&format!("{what}, sender"), size, GBPS, found.sender_gbps);
     rows.add(
-        "quinn-proto alone, sender, a datagram",
+        &format!("{what}, receiver"),
         size,
-        NS,
-        ceiling.sender_ns,
+        GBPS,
+        found.receiver_gbps,
     );
     rows.add(
-        "quinn-proto alone, receiver, a datagram",
+        &format!("{what}, sender, a datagram"),
         size,
         NS,
-        ceiling.receiver_ns,
+        found.sender_ns,
+    );
+    rows.add(
+        &format!("{what}, receiver, a datagram"),
+        size,
+        NS,
+        found.receiver_ns,
     );
     Ok(())
 }
@@ -158,7 +173,7 @@ fn measure_link(
     rows: &mut Rows,
 ) -> Result<(), Box<dyn Error>> {
     let report = link::run(&programs.link, mtu, duration, folder)?;
-    let size = mtu - IP_AND_UDP_HEADERS;
+    let size = mtu - IPV6_UDP_HEADERS;
     rows.add("packet I/O alone", size, GBPS, report.goodput_gbps);
     rows.add(
         "packet I/O alone, a datagram",
@@ -179,7 +194,7 @@ fn measure_engine(
     let report = engine::run(&programs.engine, variant, duration, folder)?;
     rows.add(
         &variant.to_string(),
-        variant.mtu - IP_AND_UDP_HEADERS,
+        variant.mtu - IPV6_UDP_HEADERS,
         GBPS,
         report.goodput_gbps,
     );
@@ -187,7 +202,7 @@ fn measure_engine(
 }
 
 fn print_rows(rows: &Rows) {
-    let sizes = MTUS.map(|mtu| mtu - IP_AND_UDP_HEADERS);
+    let sizes = MTUS.map(|mtu| mtu - IPV6_UDP_HEADERS);
     println!("{:42} {:>8} {:>26} {:>26}", "", "unit", sizes[0], sizes[1]);
     for (name, unit) in rows.names() {
         print!("{name:42} {unit:>8}");
@@ -221,13 +236,11 @@ fn ratios(rows: &Rows) -> Vec<(String, u16, f64)> {
     let median = |name: &str, size| Summary::of(rows.samples(name, size)).map(|s| s.median);
     let mut ratios = Vec::new();
     for mtu in MTUS {
-        let size = mtu - IP_AND_UDP_HEADERS;
+        let size = mtu - IPV6_UDP_HEADERS;
+        let sender = median(&format!("{BARE}, sender"), size);
+        let receiver = median(&format!("{BARE}, receiver"), size);
         for name in variants(mtu).map(|variant| variant.to_string()) {
-            let medians = (
-                median(&name, size),
-                median(SENDER, size),
-                median(RECEIVER, size),
-            );
+            let medians = (median(&name, size), sender, receiver);
             if let (Some(engine), Some(sender), Some(receiver)) = medians {
                 ratios.push((name, size, engine / sender.min(receiver)));
             }
@@ -251,7 +264,7 @@ impl Programs {
             .parent()
             .ok_or("this program's folder has no parent")?
             .to_owned();
-        if !arguments.ceiling_only {
+        if !arguments.one_core {
             build(&["--package", "bench", "--bin", "link"])?;
             if arguments.engine.is_none() {
                 build(&["--package", "stoq", "--bin", "engine"])?;
