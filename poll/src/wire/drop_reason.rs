@@ -78,7 +78,7 @@ drop_reasons! {
     Icmpv6Unhandled => "icmpv6_unhandled",
     /// An echo request above the rate that is answered.
     Icmpv6RateLimited => "icmpv6_rate_limited",
-    /// The frame is spread over several packet buffers, which no port is set up for.
+    /// The frame came in several chained packet buffers: it is larger than a port is set up to receive.
     Chained => "chained",
     /// No packet buffer was free to receive into.
     NoMbuf => "no_mbuf",

@@ -39,7 +39,7 @@ impl MacAddr {
     pub fn address_in(self, prefix: Ipv6Addr) -> Ipv6Addr {
         let [p0, p1, p2, p3, p4, p5, p6, p7, ..] = prefix.octets();
         let [i0, i1, i2, i3, i4, i5, i6, i7] = self.interface_id();
-        Ipv6Addr::from_octets([
+        Ipv6Addr::from([
             p0, p1, p2, p3, p4, p5, p6, p7, i0, i1, i2, i3, i4, i5, i6, i7,
         ])
     }

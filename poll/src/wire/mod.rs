@@ -50,7 +50,7 @@ pub const ALL_MLDV2_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 
 /// The solicited-node multicast address of `address`: ff02::1:ffXX:XXXX (RFC 4291 §2.7.1).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let o = address.octets();
-    Ipv6Addr::from_octets([
+    Ipv6Addr::from([
         0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, o[13], o[14], o[15],
     ])
 }
