@@ -152,14 +152,13 @@ fn find_dpdk() -> Dpdk {
         .probe("libdpdk")
     {
         Ok(library) => library.version,
-        Err(error) => stop(&format!(
-            "libdpdk not found: apt-get install libdpdk-dev (or set PKG_CONFIG_PATH to a DPDK \
-             {}.{:02} .. {}.{:02} installation). pkg-config says: {}",
-            OLDEST.0,
-            OLDEST.1,
-            NEWEST.0,
-            NEWEST.1,
-            one_line(&error.to_string())
+        Err(pkg_config::Error::Command { cause, .. }) => stop(&format!(
+            "pkg-config cannot be run: {cause}: apt-get install pkg-config"
+        )),
+        Err(_) => stop(&format!(
+            "libdpdk not found: apt-get install libdpdk-dev, or set PKG_CONFIG_PATH to the pkgconfig \
+             folder of a DPDK {}.{:02} .. {}.{:02} installation",
+            OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1
         )),
     };
     match release(&version) {
@@ -252,14 +251,25 @@ fn generate_bindings(dpdk: &Dpdk) {
     for name in OPAQUE {
         builder = builder.opaque_type(name);
     }
-    // bindgen panics, rather than returns, when there is no libclang to load.
-    let bindings = match panic::catch_unwind(AssertUnwindSafe(|| builder.generate())) {
+    // bindgen panics, rather than returns, when there is no libclang to load. The sentence below
+    // says so.
+    panic::set_hook(Box::new(|_| ()));
+    let generated = panic::catch_unwind(AssertUnwindSafe(|| builder.generate()));
+    let _ = panic::take_hook();
+    let bindings = match generated {
         Ok(Ok(bindings)) => bindings,
         Ok(Err(error)) => stop(&format!(
             "bindgen cannot read the DPDK headers: {}",
             one_line(&error.to_string())
         )),
-        Err(_) => stop("libclang not found: apt-get install libclang-dev clang"),
+        Err(cause) => {
+            let cause = cause.downcast_ref::<String>().map_or("", String::as_str);
+            stop(&format!(
+                "bindgen cannot run, most likely for want of libclang: apt-get install libclang-dev \
+                 clang ({})",
+                one_line(cause)
+            ))
+        }
     };
     let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
         stop("OUT_DIR is not set: run this through cargo");

@@ -52,10 +52,10 @@ static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 
 static WRITER: Mutex<()> = Mutex::new(());
 
-/// May `address` lie in a pool? `false` is certain.
-#[inline(always)]
-pub(crate) fn may_contain(address: usize) -> bool {
-    address >= LOWEST.load(Ordering::Relaxed) && address < HIGHEST.load(Ordering::Relaxed)
+/// Does `address` lie in a pool?
+#[inline]
+pub(crate) fn contains(address: usize) -> bool {
+    find(address).is_some()
 }
 
 /// What the allocator has to do with a pointer.
@@ -71,30 +71,27 @@ pub(crate) enum Lookup {
 /// Finds the mbuf whose buffer, or whose buffer behind [`TX_HEADROOM`], starts at `address`.
 #[inline]
 pub(crate) fn look_up(address: usize) -> Lookup {
-    if !may_contain(address) {
-        return Lookup::Foreign;
+    match find(address) {
+        None => Lookup::Foreign,
+        Some(entry) => mbuf_at(address, entry).map_or(Lookup::Stray, Lookup::Buffer),
+    }
+}
+
+#[inline(always)]
+fn find(address: usize) -> Option<&'static Entry> {
+    if address < LOWEST.load(Ordering::Relaxed) || address >= HIGHEST.load(Ordering::Relaxed) {
+        return None;
     }
     let count = ENTRY_COUNT.load(Ordering::Relaxed).min(CHUNKS_MAX);
-    for entry in &ENTRIES[..count] {
-        let start = entry.start.load(Ordering::Relaxed);
-        if address >= start && address < entry.end.load(Ordering::Relaxed) {
-            let pool = entry.pool.load(Ordering::Relaxed);
-            return match mbuf_at(address, start, pool) {
-                Some(mbuf) => Lookup::Buffer(mbuf),
-                None => Lookup::Stray,
-            };
-        }
-    }
-    Lookup::Foreign
+    ENTRIES[..count].iter().find(|entry| {
+        address >= entry.start.load(Ordering::Relaxed)
+            && address < entry.end.load(Ordering::Relaxed)
+    })
 }
 
 /// The mbuf that lies directly before the buffer to which `address` belongs by its alignment.
 #[inline]
-fn mbuf_at(
-    address: usize,
-    chunk_start: usize,
-    pool: *mut rte_mempool,
-) -> Option<NonNull<rte_mbuf>> {
+fn mbuf_at(address: usize, entry: &Entry) -> Option<NonNull<rte_mbuf>> {
     let base = match address % BUFFER_ALIGN {
         0 => address,
         remainder if remainder == TX_HEADROOM % BUFFER_ALIGN => address - TX_HEADROOM,
@@ -102,14 +99,14 @@ fn mbuf_at(
     };
     let mbuf = base
         .checked_sub(MBUF_SIZE)
-        .filter(|&mbuf| mbuf >= chunk_start)?;
+        .filter(|&mbuf| mbuf >= entry.start.load(Ordering::Relaxed))?;
     let mbuf = NonNull::new(std::ptr::with_exposed_provenance_mut::<rte_mbuf>(mbuf))?;
     // SAFETY: the 128 bytes lie within a registered chunk, which stays mapped while it is
     // registered, and are aligned. If no mbuf starts there they are other initialised bytes of the
     // pool, and the comparison fails.
     let is_owner = unsafe {
         mbuf_buf_addr(mbuf.as_ptr()).addr() == base
-            && mbuf_pool(mbuf.as_ptr()) == pool
+            && mbuf_pool(mbuf.as_ptr()) == entry.pool.load(Ordering::Relaxed)
             && mbuf_refcnt(mbuf.as_ptr()) == 1
     };
     is_owner.then_some(mbuf)

@@ -49,6 +49,7 @@ fn receiving_neither_copies_nor_allocates() {
     let pool = pool(64);
     let mbuf = frame(pool, 1500);
     let address = mbuf.data()[62..].as_ptr();
+    assert!(is_installed(), "asked first: finding out allocates, once");
     let before = thread_allocations();
     let bytes = into_bytes_mut(mbuf, 62..1462).expect("the allocator is installed");
     assert_eq!(thread_allocations(), before);
@@ -253,6 +254,7 @@ fn a_slice_in_a_thread_local_is_returned_when_the_thread_ends() {
 fn a_packet_is_born_in_the_mbuf() {
     let pool = pool(64);
     let mbuf = Mbuf::alloc(pool).expect("the pool is not empty");
+    assert!(is_installed(), "asked first: finding out allocates, once");
     let before = thread_allocations();
     let mut vec = mbuf.into_vec().expect("installed");
     assert!(vec.is_empty());
