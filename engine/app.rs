@@ -166,7 +166,7 @@ impl<'a> Connection<'a> {
 
     /// Whether the server accepted 0-RTT data; without meaning before the handshake is complete.
     pub fn accepted_early_data(&self) -> bool {
-        self.entry.quinn.accepted_0rtt()
+        self.entry.accepted_early_data()
     }
 
     /// What the transport counted for this connection until now.
@@ -178,6 +178,7 @@ impl<'a> Connection<'a> {
     pub fn open(&mut self, dir: Dir) -> Option<StreamId> {
         let id = self.entry.quinn.streams().open(dir)?;
         self.counters.streams_opened.add(1);
+        self.entry.awaited += u32::from(dir == Dir::Bi);
         Some(id)
     }
 
@@ -248,8 +249,18 @@ impl<'a> Connection<'a> {
         };
         // Flow-control credit goes out with the connection's next turn, which every callback is followed by.
         let _ = chunks.finalize();
+        if matches!(end, Ok(ReadEnd::Finished) | Err(_)) {
+            self.read_ended(id);
+        }
         self.counters.bytes_received.add((max - left) as u64);
         end
+    }
+
+    /// Nothing more will be read from a stream: said once for each.
+    fn read_ended(&mut self, id: StreamId) {
+        if id.dir() == Dir::Bi && id.initiator() == self.side() {
+            self.entry.awaited = self.entry.awaited.saturating_sub(1);
+        }
     }
 
     /// Copies into a stream's send buffer what it takes of `data`; returns how much that was. 0 means blocked, and
@@ -309,8 +320,9 @@ impl<'a> Connection<'a> {
     /// Asks the peer to stop sending on a stream and throws away what is unread (RFC 9000 §19.5). Does nothing on a
     /// closed one.
     pub fn stop(&mut self, id: StreamId, code: VarInt) {
-        if id.dir() == Dir::Bi || id.initiator() != self.side() {
-            let _ = self.entry.quinn.recv_stream(id).stop(code);
+        let ours = id.dir() == Dir::Bi || id.initiator() != self.side();
+        if ours && self.entry.quinn.recv_stream(id).stop(code).is_ok() {
+            self.read_ended(id);
         }
     }
 

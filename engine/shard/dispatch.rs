@@ -138,13 +138,16 @@ impl Delivery<'_> {
     fn connected(&mut self) {
         self.entry.established = true;
         self.counters.handshakes.add(1);
-        if self.entry.quinn.accepted_0rtt() {
+        if self.entry.accepted_early_data() {
             self.counters.early_data_accepted.add(1);
         }
         match self.entry.phase {
             Phase::Handshaking => self.begin(Phase::Open),
             Phase::Early => {
                 self.entry.phase = Phase::Open;
+                if !self.entry.accepted_early_data() {
+                    self.entry.awaited = 0; // quinn-proto has forgotten the early streams.
+                }
                 self.call(|application, connection| application.handshake_done(connection));
             }
             Phase::Open | Phase::Closed => {}

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use quinn_proto::{ConnectionHandle, Side};
+use quinn_proto::{ConnectionHandle, Dir, Side};
 
 use crate::app::ConnectionKey;
 use crate::tls::PeerIdentity;
@@ -43,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) established: bool,
     /// Events came before the application was told of the connection.
     pub(crate) withheld: bool,
+    /// Bidirectional streams that we opened and whose other direction has not ended.
+    pub(crate) awaited: u32,
     /// The application closed the connection.
     pub(crate) closing: bool,
     /// The endpoint has forgotten the connection: its handle may name another one by now.
@@ -76,6 +78,7 @@ impl Entry {
             identity: OnceCell::new(),
             established: false,
             withheld: false,
+            awaited: 0,
             closing: false,
             drained: false,
             dirty: false,
@@ -103,17 +106,27 @@ impl Entry {
         self.identity.get()?.as_deref()
     }
 
+    /// Whether 0-RTT data was accepted. quinn-proto says so on the client; on a server it has the keys only if so.
+    pub(crate) fn accepted_early_data(&self) -> bool {
+        match self.quinn.side() {
+            Side::Client => self.quinn.accepted_0rtt(),
+            Side::Server => self.quinn.has_0rtt(),
+        }
+    }
+
     /// True for an incoming connection whose handshake is in flight.
     pub(crate) fn is_incoming(&self) -> bool {
         !self.established && self.phase != Phase::Closed && self.quinn.side() == Side::Server
     }
 
-    /// True when no stream of the connection is in use.
+    /// True when no stream of the connection is in use: nothing of ours is unacknowledged, nothing of the peer's
+    /// unread, and no answer awaited.
     pub(crate) fn is_idle(&mut self) -> bool {
         let streams = self.quinn.streams();
-        streams.send_streams() == 0
-            && streams.remote_open_streams(quinn_proto::Dir::Bi) == 0
-            && streams.remote_open_streams(quinn_proto::Dir::Uni) == 0
+        self.awaited == 0
+            && streams.send_streams() == 0
+            && streams.remote_open_streams(Dir::Bi) == 0
+            && streams.remote_open_streams(Dir::Uni) == 0
     }
 }
 

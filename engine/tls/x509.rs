@@ -247,8 +247,8 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2061, 5, 6);
         let certificate = Certificate::parse(&made(params.clone())).unwrap();
         assert_eq!(certificate.names, names);
-        assert_eq!(certificate.not_before, params.not_before.into());
-        assert_eq!(certificate.not_after, params.not_after.into());
+        assert_eq!(certificate.not_before, SystemTime::from(params.not_before));
+        assert_eq!(certificate.not_after, SystemTime::from(params.not_after));
     }
 
     #[test]

@@ -1,0 +1,8 @@
+//! Shards in a simulated network: a virtual clock, no device, and faults from a seed.
+
+mod apps;
+mod hostile;
+mod lifecycle;
+mod net;
+mod tls;
+mod transfer;

@@ -1,0 +1,416 @@
+//! The simulated network: shards joined by links that delay, lose, double and reorder what they carry.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use poll::{Datagram, Ecn, Path, Transport};
+use stoq::app::{Application, ConnectTarget};
+use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardCounters, ShardLimits};
+use stoq::tls::{ClientAuth, ClientTls, Identity, ServerTls, Trust, client_config, server_config};
+use stoq::transport::TransportSettings;
+
+/// Where servers listen.
+pub const UDP_PORT: u16 = 4433;
+/// The largest UDP payload of a link, as with an IP MTU of 1500.
+pub const PAYLOAD_MAX: u16 = 1_452;
+/// Datagrams that a worker pulls in a turn.
+const BURST: usize = 32;
+
+/// What the network does to a datagram.
+#[derive(Debug, Clone)]
+pub struct Link {
+    pub latency: Duration,
+    /// Probabilities, 0 to 1.
+    pub loss: f64,
+    pub duplication: f64,
+    /// Of a datagram to be held back by up to another latency.
+    pub reordering: f64,
+    /// Bytes a second that a node can send. What does not fit is not asked for, as with a full TX ring.
+    pub rate: Option<u64>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_millis(5),
+            loss: 0.0,
+            duplication: 0.0,
+            reordering: 0.0,
+            rate: None,
+        }
+    }
+}
+
+/// A datagram on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wire {
+    pub from: SocketAddrV6,
+    pub to: SocketAddrV6,
+    pub ecn: Ecn,
+    pub payload: Vec<u8>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Flight {
+    at: Instant,
+    serial: u64,
+    wire: Wire,
+}
+
+impl Ord for Flight {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.serial).cmp(&(other.at, other.serial))
+    }
+}
+
+impl PartialOrd for Flight {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+struct Node {
+    shard: Shard,
+    free_at: Instant,
+}
+
+/// Shards joined by one link.
+pub struct Net {
+    pub start: Instant,
+    pub now: Instant,
+    pub link: Link,
+    /// Everything that was sent, when asked for.
+    pub tap: Option<Vec<Wire>>,
+    nodes: Vec<Node>,
+    flights: BinaryHeap<Reverse<Flight>>,
+    serial: u64,
+    random: Random,
+}
+
+impl Net {
+    pub fn new(link: Link) -> Self {
+        let now = Instant::now();
+        Self {
+            start: now,
+            now,
+            link,
+            tap: None,
+            nodes: Vec::new(),
+            flights: BinaryHeap::new(),
+            serial: 0,
+            random: Random(0x5709),
+        }
+    }
+
+    /// Adds a shard; returns its index. Its address is [`address`] of that.
+    pub fn add(&mut self, config: ShardConfig) -> usize {
+        self.nodes.push(Node {
+            shard: Shard::new(config, self.now).unwrap(),
+            free_at: self.now,
+        });
+        self.nodes.len() - 1
+    }
+
+    /// Puts a new shard in the place of a node's, as if its process had started again.
+    pub fn replace(&mut self, node: usize, config: ShardConfig) {
+        self.nodes[node].shard = Shard::new(config, self.now).unwrap();
+    }
+
+    pub fn shard(&mut self, node: usize) -> &mut Shard {
+        &mut self.nodes[node].shard
+    }
+
+    pub fn counters(&self, node: usize) -> Arc<ShardCounters> {
+        self.nodes[node].shard.counters().clone()
+    }
+
+    pub fn stop(&mut self, node: usize) {
+        let now = self.now;
+        self.nodes[node].shard.stop(now);
+    }
+
+    /// Hands a datagram to a node, now and past all faults.
+    pub fn inject(&mut self, wire: Wire) {
+        self.deliver(wire);
+    }
+
+    /// Runs until `done` says so; panics when that is not within `limit` of simulated time.
+    #[track_caller]
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = self.now + limit;
+        while !done(self) {
+            assert!(
+                self.now <= deadline,
+                "not done after {limit:?} of simulated time"
+            );
+            if !self.turn() {
+                assert!(done(self), "nothing left to happen, and not done");
+            }
+        }
+    }
+
+    /// Runs for a time.
+    pub fn run_for(&mut self, time: Duration) {
+        let deadline = self.now + time;
+        while self.now < deadline {
+            if !self.turn_before(Some(deadline)) {
+                self.now = deadline;
+            }
+        }
+    }
+
+    /// Runs until nothing more happens for a second.
+    pub fn settle(&mut self) {
+        self.run_for(Duration::from_secs(1));
+    }
+
+    fn turn(&mut self) -> bool {
+        self.turn_before(None)
+    }
+
+    /// One turn of every worker, then the clock moves to what happens next. False when nothing will happen.
+    fn turn_before(&mut self, deadline: Option<Instant>) -> bool {
+        while self
+            .flights
+            .peek()
+            .is_some_and(|flight| flight.0.at <= self.now)
+        {
+            if let Some(Reverse(flight)) = self.flights.pop() {
+                self.deliver(flight.wire);
+            }
+        }
+        let mut next = self.flights.peek().map(|flight| flight.0.at);
+        for index in 0..self.nodes.len() {
+            let full = self.pull(index);
+            let node = &mut self.nodes[index];
+            let mut at = node.shard.timeout();
+            if full {
+                at = at.max(Some(node.free_at));
+            }
+            next = next.into_iter().chain(at).min();
+        }
+        next = next
+            .into_iter()
+            .chain(self.flights.peek().map(|flight| flight.0.at))
+            .min();
+        let next = match (next, deadline) {
+            (None, _) => return false,
+            (Some(next), None) => next,
+            (Some(next), Some(deadline)) => next.min(deadline),
+        };
+        // A turn takes time, as everywhere: 1 µs.
+        self.now = next.max(self.now + Duration::from_micros(1));
+        true
+    }
+
+    /// A worker's turn; returns whether the node could not send all it had.
+    fn pull(&mut self, index: usize) -> bool {
+        let mut buf = Vec::with_capacity(usize::from(PAYLOAD_MAX));
+        for _ in 0..BURST {
+            let node = &mut self.nodes[index];
+            if self.link.rate.is_some() && node.free_at > self.now {
+                return true;
+            }
+            buf.clear();
+            let Some(transmit) = node.shard.transmit(self.now, &mut buf) else {
+                return false;
+            };
+            assert_eq!(transmit.size, buf.len());
+            assert!(!buf.is_empty() && buf.len() <= usize::from(PAYLOAD_MAX));
+            if let Some(rate) = self.link.rate {
+                let time = Duration::from_secs_f64(buf.len() as f64 / rate as f64);
+                node.free_at = node.free_at.max(self.now) + time;
+            }
+            let source = transmit.source.unwrap_or(address(index));
+            let wire = Wire {
+                from: SocketAddrV6::new(source, transmit.source_udp_port, 0, 0),
+                to: transmit.destination,
+                ecn: transmit.ecn,
+                payload: buf.clone(),
+            };
+            self.send(wire);
+        }
+        false
+    }
+
+    fn send(&mut self, wire: Wire) {
+        if let Some(tap) = &mut self.tap {
+            tap.push(wire.clone());
+        }
+        if self.random.chance(self.link.loss) {
+            return;
+        }
+        let copies = 1 + usize::from(self.random.chance(self.link.duplication));
+        for _ in 0..copies {
+            let mut at = self.now + self.link.latency;
+            if self.random.chance(self.link.reordering) {
+                at += self.link.latency.mul_f64(self.random.unit());
+            }
+            self.serial += 1;
+            let serial = self.serial;
+            let wire = wire.clone();
+            self.flights.push(Reverse(Flight { at, serial, wire }));
+        }
+    }
+
+    fn deliver(&mut self, wire: Wire) {
+        let Some(index) = (0..self.nodes.len()).find(|&index| address(index) == *wire.to.ip())
+        else {
+            return;
+        };
+        let datagram = Datagram {
+            path: Path {
+                remote: wire.from,
+                local: *wire.to.ip(),
+                local_udp_port: wire.to.port(),
+            },
+            ecn: wire.ecn,
+            payload: BytesMut::from(&wire.payload[..]),
+        };
+        self.nodes[index].shard.receive(self.now, datagram);
+    }
+}
+
+/// The address of a node.
+pub fn address(node: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, node as u16 + 1)
+}
+
+/// The listener of a node.
+pub fn listener(node: usize) -> SocketAddrV6 {
+    SocketAddrV6::new(address(node), UDP_PORT, 0, 0)
+}
+
+/// A small generator (xorshift64*), so that faults repeat.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub fn chance(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.unit() < probability
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// What most tests start from.
+pub struct Setup {
+    pub identity: Identity,
+    pub settings: TransportSettings,
+    pub limits: ShardLimits,
+    pub client_auth: ClientAuth,
+    pub early_data: bool,
+    pub drain_timeout: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            identity: Identity::self_signed(&["server.test".to_owned()]).unwrap(),
+            settings: TransportSettings::default(),
+            limits: ShardLimits::default(),
+            client_auth: ClientAuth::None,
+            early_data: false,
+            drain_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Setup {
+    /// A shard that serves one protocol.
+    pub fn server(&self, alpn: &str, application: impl Application + 'static) -> ShardConfig {
+        self.services(vec![(alpn, self.early_data, Box::new(application))])
+    }
+
+    /// A shard that serves several protocols.
+    pub fn services(&self, services: Vec<(&str, bool, Box<dyn Application>)>) -> ShardConfig {
+        let alpns = services
+            .iter()
+            .map(|(alpn, ..)| alpn.as_bytes().to_vec())
+            .collect();
+        let mut server = server_config(ServerTls {
+            identity: &self.identity,
+            alpns,
+            client_auth: self.client_auth.clone(),
+            early_data: self.early_data,
+        })
+        .unwrap();
+        server.transport_config(self.settings.build(PAYLOAD_MAX).unwrap());
+        let service = |(alpn, early_data, application): (&str, bool, Box<dyn Application>)| {
+            let alpn = alpn.as_bytes().to_vec();
+            ServiceConfig {
+                alpn,
+                early_data,
+                application,
+            }
+        };
+        ShardConfig {
+            listeners: vec![ListenerConfig {
+                udp_port: UDP_PORT,
+                server,
+                services: services.into_iter().map(service).collect(),
+            }],
+            ..self.shard(1)
+        }
+    }
+
+    /// A shard of clients.
+    pub fn clients(&self, clients: Vec<Box<dyn Application>>) -> ShardConfig {
+        ShardConfig {
+            clients,
+            ..self.shard(2)
+        }
+    }
+
+    fn shard(&self, seed: u64) -> ShardConfig {
+        ShardConfig {
+            seed: Some(seed),
+            limits: self.limits.clone(),
+            udp_payload_max: PAYLOAD_MAX,
+            listeners: Vec::new(),
+            client_udp_port: 0,
+            clients: Vec::new(),
+            drain_timeout: self.drain_timeout,
+            counters: Arc::default(),
+        }
+    }
+
+    /// A way to node 0, where tests put their server.
+    pub fn target(&self, alpn: &str) -> ConnectTarget {
+        self.target_as(alpn, None)
+    }
+
+    /// A way to node 0 for a client that shows a certificate.
+    pub fn target_as(&self, alpn: &str, identity: Option<&Identity>) -> ConnectTarget {
+        let mut config = client_config(ClientTls {
+            trust: &Trust::Fingerprint(self.identity.fingerprint()),
+            identity,
+            alpns: vec![alpn.as_bytes().to_vec()],
+            early_data: self.early_data,
+        })
+        .unwrap();
+        config.transport_config(self.settings.build(PAYLOAD_MAX).unwrap());
+        ConnectTarget {
+            remote: listener(0),
+            server_name: "server.test".to_owned(),
+            config,
+            early_data: self.early_data,
+        }
+    }
+}

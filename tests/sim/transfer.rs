@@ -1,0 +1,201 @@
+//! Bytes get across: whole, in order, fairly, whatever the network does.
+
+use std::time::Duration;
+
+use stoq::shard::ShardLimits;
+
+use crate::apps::{Client, Log, Request, Server};
+use crate::net::{Link, Net, PAYLOAD_MAX, Setup};
+
+const MIB: u64 = 1 << 20;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server, and a client that makes requests; runs until they are done.
+fn transfer(link: Link, requests: Vec<Request>) -> (Net, Log, Log) {
+    let setup = Setup::default();
+    let (server, client) = (Log::default(), Log::default());
+    let mut net = Net::new(link);
+    net.add(setup.server("test", Server::new(&server)));
+    let application = Client::new(&client, setup.target("test"), requests.clone());
+    net.add(setup.clients(vec![Box::new(application)]));
+    net.run_until(120 * SECOND, |_| {
+        client.lock().completed.len() == requests.len()
+    });
+    (net, server, client)
+}
+
+fn assert_both_ways(link: Link) {
+    let requests = vec![Request::download(8 * MIB), Request::upload(8 * MIB)];
+    let (net, server, client) = transfer(link, requests);
+    assert_eq!(client.lock().received.values().sum::<u64>(), 8 * MIB);
+    assert_eq!(server.lock().received.values().sum::<u64>(), 8 * MIB);
+    for node in [0, 1] {
+        let counters = net.counters(node);
+        assert_eq!(counters.connections_lost.get(), 0);
+        assert!(counters.bytes_received.get() >= 8 * MIB);
+        assert!(counters.bytes_sent.get() >= 8 * MIB);
+    }
+}
+
+#[test]
+fn a_clean_link_carries_bulk_both_ways_at_full_size() {
+    let requests = vec![Request::download(8 * MIB), Request::upload(8 * MIB)];
+    let (mut net, ..) = transfer(Link::default(), requests);
+    for node in [0, 1] {
+        net.shard(node).publish();
+        assert_eq!(net.counters(node).mtu.get(), u64::from(PAYLOAD_MAX));
+        assert_eq!(net.counters(node).lost_packets.get(), 0);
+    }
+}
+
+#[test]
+fn one_percent_loss() {
+    assert_both_ways(Link {
+        loss: 0.01,
+        ..Link::default()
+    });
+}
+
+#[test]
+fn five_percent_loss() {
+    assert_both_ways(Link {
+        loss: 0.05,
+        latency: Duration::from_millis(1),
+        ..Link::default()
+    });
+}
+
+#[test]
+fn reordering_and_duplication() {
+    assert_both_ways(Link {
+        reordering: 0.1,
+        duplication: 0.05,
+        latency: Duration::from_millis(1),
+        ..Link::default()
+    });
+}
+
+#[test]
+fn losses_are_counted_and_repeat_with_the_seed() {
+    let link = || Link {
+        loss: 0.02,
+        ..Link::default()
+    };
+    let run = || {
+        let (mut net, ..) = transfer(link(), vec![Request::download(4 * MIB)]);
+        net.shard(0).publish();
+        (
+            net.counters(0).lost_packets.get(),
+            net.counters(0).congestion_events.get(),
+        )
+    };
+    let (lost, events) = run();
+    // About 4 MiB / 1452 × 2 % = 58 datagrams.
+    assert!((20..200).contains(&lost), "{lost} packets lost");
+    assert!(events > 0 && events <= lost, "{events} congestion events");
+}
+
+#[test]
+fn a_thousand_streams_through_a_limit_of_256() {
+    let (net, server, client) = transfer(Link::default(), vec![Request::download(1_000); 1_000]);
+    assert_eq!(client.lock().received.values().sum::<u64>(), 1_000_000);
+    assert_eq!(server.lock().connected.len(), 1);
+    assert_eq!(net.counters(0).streams_accepted.get(), 1_000);
+    assert_eq!(net.counters(1).streams_opened.get(), 1_000);
+}
+
+#[test]
+fn unreliable_datagrams_come_back() {
+    let setup = Setup::default();
+    let (server, log) = (Log::default(), Log::default());
+    let mut net = Net::new(Link::default());
+    net.add(setup.server("test", Server::new(&server)));
+    let mut client = Client::new(&log, setup.target("test"), Vec::new());
+    client.datagrams = 100;
+    net.add(setup.clients(vec![Box::new(client)]));
+    net.run_until(SECOND, |_| log.lock().datagrams.len() == 100);
+    assert_eq!(log.lock().datagrams[99], "datagram 99");
+    for node in [0, 1] {
+        assert_eq!(net.counters(node).datagrams_sent.get(), 100);
+        assert_eq!(net.counters(node).datagrams_received.get(), 100);
+    }
+}
+
+#[test]
+fn two_bulk_connections_share_a_full_link() {
+    let setup = Setup::default();
+    let (server, log) = (Log::default(), Log::default());
+    let mut net = Net::new(Link {
+        rate: Some(100_000_000),
+        latency: Duration::from_micros(50),
+        ..Link::default()
+    });
+    net.add(setup.server("test", Server::new(&server)));
+    let mut client = Client::new(
+        &log,
+        setup.target("test"),
+        vec![Request::download(64 * MIB)],
+    );
+    client.connections = 2;
+    net.add(setup.clients(vec![Box::new(client)]));
+    net.run_for(SECOND / 5);
+    let received: Vec<_> = log.lock().received.values().copied().collect();
+    let total: u64 = received.iter().sum();
+    assert_eq!(received.len(), 2);
+    assert!(
+        total > 15_000_000,
+        "the link is used: {total} of 20,000,000 bytes"
+    );
+    assert!(
+        received.iter().all(|&bytes| bytes * 10 > total * 4),
+        "within 20 %: {received:?}"
+    );
+}
+
+#[test]
+fn small_requests_are_not_held_up_by_a_bulk_transfer() {
+    let setup = Setup {
+        limits: ShardLimits {
+            turn_budget: 16,
+            ..ShardLimits::default()
+        },
+        ..Setup::default()
+    };
+    let (server, bulk, small) = (Log::default(), Log::default(), Log::default());
+    let mut net = Net::new(Link {
+        // A datagram takes 100 µs, a turn's budget 1.6 ms.
+        rate: Some(14_520_000),
+        latency: Duration::from_micros(50),
+        ..Link::default()
+    });
+    net.add(setup.server("test", Server::new(&server)));
+    let transfer = Client::new(
+        &bulk,
+        setup.target("test"),
+        vec![Request::download(64 * MIB)],
+    );
+    let mut requests = Client::new(
+        &small,
+        setup.target("test"),
+        vec![Request::download(500); 100],
+    );
+    requests.outstanding = 1;
+    requests.start = Some(net.now + SECOND / 2);
+    net.add(setup.clients(vec![Box::new(transfer), Box::new(requests)]));
+    net.run_until(5 * SECOND, |_| small.lock().completed.len() == 100);
+
+    let times: Vec<_> = small.lock().completed.iter().map(|&(at, ..)| at).collect();
+    let worst = times
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .max()
+        .unwrap();
+    assert!(
+        worst < Duration::from_millis(10),
+        "a request took {worst:?}"
+    );
+    assert!(
+        bulk.lock().received.values().sum::<u64>() > 4 * MIB,
+        "the transfer went on"
+    );
+}
