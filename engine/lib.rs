@@ -3,11 +3,13 @@
 
 pub mod app;
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod format;
 pub mod live;
 pub mod plan;
 pub mod report;
+pub mod services;
 pub mod shard;
 pub mod table;
 pub mod tls;
