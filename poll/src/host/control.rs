@@ -175,15 +175,20 @@ impl Host {
             return Ok(());
         }
         let source_mac = source_mac.filter(|mac| !mac.is_multicast());
-        if let Some(mac) = source_mac
-            && self.routes.is_on_link(headers.src)
-            && self.neighbours.learn(now, headers.src, mac)
-        {
-            self.resolved(headers.src, mac);
+        if let Some(mac) = source_mac {
+            self.learn(now, headers.src, mac);
         }
         let dst_mac = source_mac.unwrap_or(headers.src_mac);
         self.advertise(target, headers.src, dst_mac, true, !tentative);
         Ok(())
+    }
+
+    /// A host on the link told its MAC address by the way.
+    fn learn(&mut self, now: Instant, address: Ipv6Addr, mac: MacAddr) {
+        let usable = !mac.is_multicast() && self.routes.is_on_link(address);
+        if usable && self.neighbours.learn(now, address, mac) {
+            self.resolved(address, mac);
+        }
     }
 
     fn advertise(
@@ -238,14 +243,12 @@ impl Host {
     ) {
         self.counters.router_advertisements += 1;
         self.routes.router_advertised(now, router, lifetime_s);
+        if let Some(mac) = options.source_mac() {
+            self.learn(now, router, mac);
+        }
         let mut added = false;
         for option in options.iter() {
             match option {
-                NdOption::SourceMac(mac) => {
-                    if !mac.is_multicast() && self.neighbours.learn(now, router, mac) {
-                        self.resolved(router, mac);
-                    }
-                }
                 NdOption::Prefix(prefix) => {
                     let jitter = start_jitter(&mut self.random);
                     self.routes.prefix_advertised(now, &prefix);
