@@ -121,14 +121,13 @@ fn one(
 ) -> Result<PortPlan, ConfigError> {
     let port = &config.ports[index];
     let at = |key: &str| format!("ports[{index}].{key}");
-    let kind = kind(config, source, eal, index)?;
-    let is_link = matches!(kind, PortKind::Link { .. });
-
     let mtu = port.mtu.unwrap_or(MTU_DEFAULT);
     if !(MTU_MIN..=MTU_MAX).contains(&mtu) {
         let message = format!("{mtu} is out of range: an IPv6 MTU here is {MTU_MIN}..={MTU_MAX}");
         return Err(source.error(at("mtu"), message));
     }
+    let kind = kind(config, source, eal, index)?;
+    let is_link = matches!(kind, PortKind::Link { .. });
     let checksum = match port.checksum {
         Checksum::Off if !is_link => {
             let message = "`off` is for links only: frames of a device must carry UDP checksums \

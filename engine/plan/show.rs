@@ -138,7 +138,7 @@ impl Plan {
         }
         let gateway = port
             .gateway
-            .map_or(String::new(), |gateway| format!(" via {gateway}"));
+            .map_or(String::new(), |gateway| format!(", gateway {gateway}"));
         [
             port.name.clone(),
             kind,
