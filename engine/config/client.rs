@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::address::{Fingerprint, Remote};
 use super::present;
-use super::units::{Fingerprint, Interval, Rate, Remote, Size};
+use super::units::{Interval, Rate, Size};
 
 /// A load on a server: exactly one of `perf`, `hq`, `echo`.
 #[derive(Debug, Clone, Deserialize)]

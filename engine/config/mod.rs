@@ -6,10 +6,12 @@
 //!
 //! Errors name file, line, column and the key's path. The structs carry no positions: [`Source`] finds them by path.
 
+mod address;
 mod client;
 mod error;
 mod listener;
 mod port;
+mod scalar;
 mod settings;
 mod source;
 pub mod suggest;
@@ -21,6 +23,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub use address::{Address, Fingerprint, Prefix, Remote};
 pub use client::{Client, EchoClient, HqClient, PerfClient, Trust};
 pub use error::ConfigError;
 pub use listener::{
@@ -28,10 +31,11 @@ pub use listener::{
     Services,
 };
 pub use port::{Checksum, Idle, Mbufs, Memory, Port, Shard, TxPath};
+pub use scalar::OrOff;
 pub use settings::{Limits, Run};
 pub use source::Source;
 pub use transport::{AckFrequency, Congestion, Transport};
-pub use units::{Address, Fingerprint, Interval, OrOff, Prefix, Rate, Remote, Size};
+pub use units::{Interval, Rate, Size};
 
 /// A configuration file.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Address, Interval, Prefix, Size};
+use super::address::{Address, Prefix};
+use super::units::{Interval, Size};
 
 /// A port: a device that EAL knows, or one end of an in-process link.
 #[derive(Debug, Clone, Deserialize)]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Interval, OrOff, Size};
+use super::scalar::OrOff;
+use super::units::{Interval, Size};
 
 /// QUIC settings of all listeners and clients.
 #[derive(Debug, Clone, Default, Deserialize)]

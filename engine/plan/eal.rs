@@ -132,11 +132,11 @@ impl<'a> Arguments<'a> {
                 })?;
             }
             "-m" | "--socket-mem" | "--numa-mem" => {
-                let megabytes: Option<u64> = value
-                    .split(',')
-                    .map(|node| node.trim().parse::<u64>().ok())
-                    .sum();
-                let bytes = megabytes.and_then(|megabytes| megabytes.checked_mul(1 << 20));
+                // One number, or one for each NUMA node.
+                let bytes = value.split(',').try_fold(0_u64, |sum, node| {
+                    let node: u64 = node.trim().parse().ok()?;
+                    sum.checked_add(node.checked_mul(1 << 20)?)
+                });
                 let bytes = bytes.ok_or_else(|| {
                     self.error(
                         at,

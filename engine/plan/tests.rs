@@ -438,6 +438,38 @@ fn eal_arguments() {
 }
 
 #[test]
+fn memory_is_summed_over_numa_nodes() {
+    let granted = |megabytes: &str| {
+        let eal = vec![
+            "-l0-1".to_owned(),
+            "--vdev=net_tap0".to_owned(),
+            megabytes.to_owned(),
+        ];
+        plan_of(
+            BASE.to_owned(),
+            &Given {
+                eal,
+                ..Given::default()
+            },
+        )
+        .map(|plan| plan.memory.granted)
+        .map_err(|error| error.to_string())
+    };
+    assert_eq!(granted("--socket-mem=256,256"), Ok(Some(512 << 20)));
+    assert_eq!(granted("-m1024"), Ok(Some(1 << 30)));
+    for text in [
+        "--socket-mem=1,18446744073709551615",
+        "--socket-mem=17592186044415,1",
+    ] {
+        assert!(
+            granted(text)
+                .unwrap_err()
+                .contains("is no whole number of megabytes")
+        );
+    }
+}
+
+#[test]
 fn too_little_memory() {
     assert_eq!(
         problem(&[("\"512\"", "\"32\"")]),
@@ -767,6 +799,29 @@ fn every_file_in_configs_is_a_plan() {
             names.iter().any(|found| found == name),
             "configs/{name}.yaml is missing"
         );
+    }
+}
+
+/// Whatever is cut off or damaged: an error with a place, never a panic.
+#[test]
+fn damaged_files_are_errors() {
+    let text = std::fs::read_to_string(configs().join("loopback.yaml")).unwrap();
+    let outcome = |text: String| match plan_of(text, &Given::default()) {
+        Ok(_) => {}
+        Err(ConfigError::At { line, column, .. }) => assert!(line > 0 && column > 0),
+        Err(error) => panic!("no place: {error}"),
+    };
+    for (start, _) in text.match_indices('\n') {
+        outcome(text[..start].to_owned());
+        outcome(text[start..].to_owned());
+    }
+    for (index, damage) in [": ", "- ", "{", "]", "\"", "\t", "&a", "*a", "\0"]
+        .iter()
+        .enumerate()
+    {
+        for (start, _) in text.match_indices(": ").skip(index).step_by(9) {
+            outcome(format!("{}{damage}{}", &text[..start], &text[start + 2..]));
+        }
     }
 }
 
