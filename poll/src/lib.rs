@@ -1,6 +1,52 @@
-//! From the poll-mode driver up to UDP datagrams over IPv6, and back down.
+//! From the poll-mode driver up to UDP datagrams over IPv6, and back down. Knows no QUIC.
+//!
+//! ```text
+//!             Transport   receive(now, Datagram)   transmit(now, buf)   timeout()
+//!   worker  ───────────────────────▲────────────────────│──────────────────────────
+//!   bridge               mbuf -> BytesMut        Vec over an mbuf
+//!   host                 addresses, neighbours, routes, drop reasons
+//!   queue                    rx_burst               tx_burst
+//!             ─────────────── poll-mode driver ─────▼───────────────
+//! ```
+//!
+//! [`Eal`] is started once; [`Port`]s (or a [`link`] between two) are opened on it and hand out their [`QueuePair`]s,
+//! once each. A [`Lane`] joins a queue pair, a [`host::Host`] (the IPv6 side of a port) and a [`Transport`]; a
+//! [`Worker`] is the loop that drives lanes on one lcore.
 
+#![deny(unsafe_code)]
+
+mod bridge;
+mod control;
+mod counters;
+#[allow(unsafe_code, reason = "calls EAL")]
+mod eal;
+mod echo;
+pub mod host;
+mod idle;
+#[allow(unsafe_code, reason = "launches work on EAL's threads")]
+mod lcore;
+#[allow(unsafe_code, reason = "makes rings and ports over them")]
+mod link;
+#[allow(unsafe_code, reason = "calls ethdev")]
+mod port;
+#[allow(unsafe_code, reason = "polls a device's queues")]
+mod queue;
 mod transport;
 pub mod wire;
+mod worker;
 
+pub use bridge::TxPath;
+pub use control::{Control, Stop};
+pub use counters::{LaneCounters, LaneStats};
+pub use eal::{Eal, EalError, dpdk_version};
+pub use echo::Echo;
+pub use idle::{IdlePolicy, SLEEP_MAX};
+pub use lcore::{LcoreError, LcoreId, LcoreTask};
+pub use link::{LinkEnd, link};
+pub use port::{
+    DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, ports, rx_offload_name,
+    tx_offload_name,
+};
+pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
+pub use worker::{Lane, LaneConfig, Worker, drain_queues};

@@ -1,0 +1,232 @@
+//! The zero-copy bridge: mbufs that become `BytesMut` on the way up, and buffers of mbufs that are lent out to be
+//! written on the way down.
+//!
+//! ```text
+//!     mbuf: | rte_mbuf | headroom 128 | data …                           |
+//! received:                           | Ethernet | IPv6 | UDP | payload  |  -> BytesMut over payload
+//!     sent:              | Ethernet | IPv6 | UDP | payload               |  <- Vec lent for payload
+//! ```
+//!
+//! Without the packet-aware allocator ([`hugepages::PacketAlloc`]) installed, both ways copy, and are counted as copies.
+
+use std::ops::Range;
+
+use bytes::BytesMut;
+use hugepages::{Burst, Mbuf, Mempool};
+
+use crate::counters::LaneStats;
+use crate::queue::BURST;
+use crate::transport::Transmit;
+use crate::wire::HEADERS;
+
+/// Where a datagram to send is written first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TxPath {
+    /// Into the mbuf that the device will read.
+    #[default]
+    InPlace,
+    /// Into a buffer that stays in the cache, and copied to the mbuf from there.
+    Scratch,
+}
+
+/// Bursts between two looks at the level of the pool.
+const PRESSURE_BURSTS: u32 = 32;
+
+/// The way up.
+#[derive(Debug)]
+pub(crate) struct RxBridge {
+    pool: Mempool,
+    zero_copy: bool,
+    copybreak: usize,
+    /// Fewer free mbufs than this, and received payloads are copied so that the device does not starve.
+    low_mark: usize,
+    pressure: bool,
+    until_look: u32,
+    /// Buffers whose payload was copied or dropped; given back together.
+    spent: Burst<BURST>,
+}
+
+impl RxBridge {
+    pub(crate) fn new(pool: Mempool, copybreak: usize, low_mark: usize) -> Self {
+        Self {
+            pool,
+            zero_copy: hugepages::is_installed(),
+            copybreak,
+            low_mark,
+            pressure: false,
+            until_look: 0,
+            spent: Burst::new(),
+        }
+    }
+
+    /// To be called once before the frames of a burst.
+    pub(crate) fn begin(&mut self, stats: &mut LaneStats) {
+        if self.until_look == 0 {
+            self.until_look = PRESSURE_BURSTS;
+            self.pressure = (self.pool.free_in_ring() as usize) < self.low_mark;
+        }
+        self.until_look -= 1;
+        stats.pool_pressure += u64::from(self.pressure);
+    }
+
+    /// The bytes `payload` of the frame in `mbuf`.
+    #[inline]
+    pub(crate) fn lift(
+        &mut self,
+        mbuf: Mbuf,
+        payload: Range<usize>,
+        stats: &mut LaneStats,
+    ) -> BytesMut {
+        stats.rx_bytes += payload.len() as u64;
+        let keep = self.zero_copy && !self.pressure && payload.len() >= self.copybreak;
+        let mbuf = if keep {
+            match hugepages::into_bytes_mut(mbuf, payload.clone()) {
+                Ok(bytes) => {
+                    stats.rx_zero_copy += 1;
+                    return bytes;
+                }
+                Err(mbuf) => mbuf,
+            }
+        } else {
+            mbuf
+        };
+        stats.rx_copied += 1;
+        let bytes = mbuf.copy_range(payload).unwrap_or_default();
+        self.discard(mbuf);
+        bytes
+    }
+
+    /// Gives `mbuf` back with the others of its burst.
+    #[inline]
+    pub(crate) fn discard(&mut self, mbuf: Mbuf) {
+        if let Err(mbuf) = self.spent.push(mbuf) {
+            self.spent.clear();
+            drop(mbuf);
+        }
+    }
+
+    /// To be called once after the frames of a burst.
+    pub(crate) fn end(&mut self) {
+        self.spent.clear();
+    }
+}
+
+/// The way down.
+#[derive(Debug)]
+pub(crate) struct TxBridge {
+    pool: Mempool,
+    in_place: bool,
+    /// Empty mbufs, taken from the pool in bulk.
+    blanks: Burst<BURST>,
+    /// The buffer of [`TxPath::Scratch`]; its capacity never changes.
+    scratch: Vec<u8>,
+    payload_max: usize,
+}
+
+/// What became of a buffer that was lent.
+pub(crate) enum Written {
+    /// Nothing to send.
+    Nothing,
+    /// The mbuf's data is the payload, with room for headers in front.
+    Datagram(Mbuf, Transmit),
+    /// The writer needed more room than was lent; the datagram is lost.
+    Grew,
+}
+
+impl TxBridge {
+    pub(crate) fn new(pool: Mempool, path: TxPath, payload_max: usize) -> Self {
+        Self {
+            pool,
+            in_place: path == TxPath::InPlace && hugepages::is_installed(),
+            blanks: Burst::new(),
+            scratch: Vec::with_capacity(payload_max),
+            payload_max,
+        }
+    }
+
+    /// An empty mbuf, or `None` when the pool has none.
+    #[inline]
+    pub(crate) fn blank(&mut self) -> Option<Mbuf> {
+        if self.blanks.is_empty() {
+            self.blanks.alloc(self.pool, BURST);
+        }
+        self.blanks.pop()
+    }
+
+    /// Takes back a mbuf that was not used.
+    #[inline]
+    pub(crate) fn put_back(&mut self, mut mbuf: Mbuf) {
+        mbuf.clear();
+        // There is room: the mbuf came from here. Were there none, dropping it would give it back to the pool.
+        let _ = self.blanks.push(mbuf);
+    }
+
+    /// Lends a buffer to `write` and sees to it that what was written lies in `mbuf`.
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        mbuf: Mbuf,
+        stats: &mut LaneStats,
+        write: impl FnOnce(&mut Vec<u8>) -> Option<Transmit>,
+    ) -> Written {
+        if !self.in_place {
+            return self.write_scratch(mbuf, stats, write);
+        }
+        let mut buf = match mbuf.into_vec() {
+            Ok(buf) => buf,
+            Err(mbuf) => return self.write_scratch(mbuf, stats, write),
+        };
+        let transmit = write(&mut buf);
+        // A buffer that grew is no mbuf any more: its content moved to the heap, and the mbuf went back to its pool.
+        match (transmit, Mbuf::from_vec(buf)) {
+            (None, mbuf) => {
+                if let Ok(mbuf) = mbuf {
+                    self.put_back(mbuf);
+                }
+                Written::Nothing
+            }
+            (Some(transmit), Ok(mbuf))
+                if mbuf.len() == transmit.size && mbuf.len() <= self.payload_max =>
+            {
+                stats.tx_in_place += 1;
+                Written::Datagram(mbuf, transmit)
+            }
+            (Some(_), _) => Written::Grew,
+        }
+    }
+
+    fn write_scratch(
+        &mut self,
+        mut mbuf: Mbuf,
+        stats: &mut LaneStats,
+        write: impl FnOnce(&mut Vec<u8>) -> Option<Transmit>,
+    ) -> Written {
+        self.scratch.clear();
+        let Some(transmit) = write(&mut self.scratch) else {
+            self.put_back(mbuf);
+            return Written::Nothing;
+        };
+        let fits = self.scratch.len() == transmit.size && transmit.size <= self.payload_max;
+        let place = if fits {
+            mbuf.append(transmit.size)
+        } else {
+            None
+        };
+        let Some(place) = place else {
+            self.scratch = Vec::with_capacity(self.payload_max);
+            self.put_back(mbuf);
+            return Written::Grew;
+        };
+        place.copy_from_slice(&self.scratch);
+        stats.tx_copied += 1;
+        Written::Datagram(mbuf, transmit)
+    }
+}
+
+/// Makes room for headers in front of the data of `mbuf`; returns it, and the payload behind it.
+#[inline]
+pub(crate) fn prepend_headers(mbuf: &mut Mbuf) -> Option<(&mut [u8; HEADERS], &[u8])> {
+    mbuf.prepend(HEADERS)?;
+    let (headers, payload) = mbuf.data_mut().split_first_chunk_mut::<HEADERS>()?;
+    Some((headers, payload))
+}

@@ -1,0 +1,81 @@
+//! Queue pairs. A queue is polled by one lcore only, which DPDK leaves to the caller; here the types see to it: a queue
+//! is handed out once, cannot be copied, can be sent to another thread but not shared, and polling takes `&mut self`.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use dpdk_sys as sys;
+use hugepages::Burst;
+
+use crate::port::Device;
+
+/// Frames moved by one call.
+pub const BURST: usize = 32;
+
+/// One receive and one transmit queue of a port, for one lcore.
+#[derive(Debug)]
+pub struct QueuePair {
+    /// The receiving half.
+    pub rx: RxQueue,
+    /// The sending half.
+    pub tx: TxQueue,
+}
+
+/// A receive queue.
+#[derive(Debug)]
+pub struct RxQueue {
+    device: Arc<Device>,
+    queue: u16,
+    /// Send, but not Sync.
+    _not_shared: PhantomData<Cell<()>>,
+}
+
+/// A transmit queue.
+#[derive(Debug)]
+pub struct TxQueue {
+    device: Arc<Device>,
+    queue: u16,
+    /// Send, but not Sync.
+    _not_shared: PhantomData<Cell<()>>,
+}
+
+impl RxQueue {
+    pub(crate) fn new(device: Arc<Device>, queue: u16) -> Self {
+        Self {
+            device,
+            queue,
+            _not_shared: PhantomData,
+        }
+    }
+
+    /// Fills the free places of `burst` with received frames, in order; returns how many were added.
+    #[inline]
+    pub fn rx_burst(&mut self, burst: &mut Burst<BURST>) -> usize {
+        let (device, queue) = (self.device.id(), self.queue);
+        // SAFETY: `receive_with` gives room for `room` pointers and takes over as many mbufs as the closure says were
+        // written. The queue exists and the port is started while `self.device` lives; `&mut self` on a type that is
+        // neither Clone nor Sync makes this the only poll of the queue.
+        unsafe { burst.receive_with(|place, room| sys::stoq_rx_burst(device, queue, place, room)) }
+    }
+}
+
+impl TxQueue {
+    pub(crate) fn new(device: Arc<Device>, queue: u16) -> Self {
+        Self {
+            device,
+            queue,
+            _not_shared: PhantomData,
+        }
+    }
+
+    /// Hands the frames of `burst` to the device, first ones first; returns how many it took. The others stay in the
+    /// burst, first in line.
+    #[inline]
+    pub fn tx_burst(&mut self, burst: &mut Burst<BURST>) -> usize {
+        let (device, queue) = (self.device.id(), self.queue);
+        // SAFETY: `send_with` passes `count` valid mbufs and gives up as many as the closure returns, which are those
+        // the driver has taken over. Queue and exclusivity as in `rx_burst`.
+        unsafe { burst.send_with(|mbufs, count| sys::stoq_tx_burst(device, queue, mbufs, count)) }
+    }
+}

@@ -1,0 +1,330 @@
+//! The worker: the loop on one lcore, and its lanes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hugepages::{Burst, Mbuf, Mempool};
+
+use crate::bridge::{RxBridge, TxBridge, TxPath, Written, prepend_headers};
+use crate::control::{Control, Stop};
+use crate::counters::{LaneCounters, LaneStats};
+use crate::host::{Host, Route, Verdict};
+use crate::idle::{Idle, IdlePolicy};
+use crate::queue::{BURST, QueuePair};
+use crate::transport::{Datagram, Transmit, Transport};
+use crate::wire::DropReason;
+
+/// Turns between two publications of the counters.
+const PUBLISH_TURNS: u64 = 256;
+/// Datagrams asked for in one turn and lane. Those that find no neighbour take no place in the burst, so the burst alone
+/// would not bound the turn.
+const PULLS_MAX: usize = 2 * BURST;
+/// How long frames that the device refuses are offered to it after the end of the loop.
+const FLUSH_MAX: Duration = Duration::from_millis(50);
+
+/// How a lane moves packets.
+#[derive(Debug, Clone)]
+pub struct LaneConfig {
+    /// Where frames to send are built.
+    pub pool: Mempool,
+    /// Where a datagram to send is written first.
+    pub tx_path: TxPath,
+    /// Received payloads shorter than this are copied, bytes.
+    pub rx_copybreak: usize,
+    /// With fewer free mbufs than this, received payloads are copied.
+    pub pool_low_mark: usize,
+    /// Largest UDP payload to send, bytes; at most the pool's data room without the headers in front.
+    pub udp_payload_max: u16,
+}
+
+/// One queue pair, the host on it, and the transport above.
+#[derive(Debug)]
+pub struct Lane<T> {
+    queue: QueuePair,
+    host: Host,
+    transport: T,
+    rx: RxBridge,
+    tx: TxBridge,
+    received: Burst<BURST>,
+    /// Frames for the device; what it refuses stays first in line.
+    outgoing: Burst<BURST>,
+    stats: LaneStats,
+    counters: Arc<LaneCounters>,
+    started: Option<Instant>,
+}
+
+impl<T: Transport> Lane<T> {
+    /// A lane over `queue`.
+    pub fn new(
+        queue: QueuePair,
+        host: Host,
+        transport: T,
+        config: &LaneConfig,
+        counters: Arc<LaneCounters>,
+    ) -> Self {
+        Self {
+            queue,
+            host,
+            transport,
+            rx: RxBridge::new(config.pool, config.rx_copybreak, config.pool_low_mark),
+            tx: TxBridge::new(
+                config.pool,
+                config.tx_path,
+                usize::from(config.udp_payload_max),
+            ),
+            received: Burst::new(),
+            outgoing: Burst::new(),
+            stats: LaneStats::default(),
+            counters,
+            started: None,
+        }
+    }
+
+    /// The transport.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// Receives a burst, then sends a burst. True when a frame was moved.
+    #[inline]
+    pub fn turn(&mut self, now: Instant) -> bool {
+        let received = self.receive(now);
+        let sent = self.send(now);
+        self.stats.turns += 1;
+        received + sent > 0
+    }
+
+    /// When the lane wants its next turn, even if no frame arrives.
+    pub fn timeout(&mut self) -> Option<Instant> {
+        match (self.transport.timeout(), self.host.timeout()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn receive(&mut self, now: Instant) -> usize {
+        let count = self.queue.rx.rx_burst(&mut self.received);
+        if count == 0 {
+            return 0;
+        }
+        self.stats.rx_frames += count as u64;
+        self.rx.begin(&mut self.stats);
+        while let Some(mbuf) = self.received.pop() {
+            if mbuf.segment_count() != 1 {
+                self.stats.drops.count(DropReason::Chained);
+                self.rx.discard(mbuf);
+                continue;
+            }
+            match self.host.receive(now, mbuf.data()) {
+                Verdict::Udp { path, ecn, payload } => {
+                    let payload = self.rx.lift(mbuf, payload, &mut self.stats);
+                    self.transport.receive(now, Datagram { path, ecn, payload });
+                }
+                Verdict::Consumed => self.rx.discard(mbuf),
+                Verdict::Dropped(reason) => {
+                    self.stats.drops.count(reason);
+                    self.rx.discard(mbuf);
+                }
+            }
+        }
+        self.rx.end();
+        count
+    }
+
+    fn send(&mut self, now: Instant) -> usize {
+        self.pull_host(now);
+        self.pull_transport(now);
+        if self.outgoing.is_empty() {
+            return 0;
+        }
+        let sent = self.queue.tx.tx_burst(&mut self.outgoing);
+        self.stats.tx_frames += sent as u64;
+        self.stats.tx_stalled += u64::from(!self.outgoing.is_empty());
+        sent
+    }
+
+    /// Frames of the host itself: neighbour discovery, echo replies, and datagrams that waited for a neighbour.
+    fn pull_host(&mut self, now: Instant) {
+        while !self.outgoing.is_full() {
+            let Some(mut mbuf) = self.tx.blank() else {
+                self.stats.tx_stalled += 1;
+                return;
+            };
+            let room = mbuf.tailroom();
+            let written = mbuf
+                .append(room)
+                .and_then(|frame| self.host.poll_frame(now, frame));
+            let Some(len) = written else {
+                self.tx.put_back(mbuf);
+                return;
+            };
+            mbuf.truncate(len);
+            // There is room, as the loop's condition says.
+            let _ = self.outgoing.push(mbuf);
+        }
+    }
+
+    /// Datagrams of the transport, while the burst has room.
+    #[inline]
+    fn pull_transport(&mut self, now: Instant) {
+        for _ in 0..PULLS_MAX {
+            if self.outgoing.is_full() {
+                return;
+            }
+            let Some(mbuf) = self.tx.blank() else {
+                self.stats.tx_stalled += 1;
+                return;
+            };
+            let transport = &mut self.transport;
+            match self
+                .tx
+                .write(mbuf, &mut self.stats, |buf| transport.transmit(now, buf))
+            {
+                Written::Nothing => return,
+                Written::Datagram(mbuf, transmit) => self.route(now, mbuf, &transmit),
+                Written::Grew => self.stats.drops.count(DropReason::TxGrew),
+            }
+        }
+    }
+
+    /// Puts headers in front of a datagram, or finds out why it cannot go now.
+    #[inline]
+    fn route(&mut self, now: Instant, mut mbuf: Mbuf, transmit: &Transmit) {
+        let route = self.host.route(
+            now,
+            *transmit.destination.ip(),
+            transmit.source,
+            transmit.size,
+        );
+        let refused = match route {
+            Route::Ready { mac, source } => match prepend_headers(&mut mbuf) {
+                Some((headers, payload)) => {
+                    self.host
+                        .write_headers(headers, mac, source, transmit, payload);
+                    self.stats.tx_bytes += transmit.size as u64;
+                    // There is room: the caller has asked.
+                    let _ = self.outgoing.push(mbuf);
+                    return;
+                }
+                None => Some(DropReason::TxGrew),
+            },
+            Route::Waiting { source } => self.host.park(now, transmit, source, mbuf.data()).err(),
+            Route::Refused(reason) => Some(reason),
+        };
+        if let Some(reason) = refused {
+            self.stats.drops.count(reason);
+        }
+        self.tx.put_back(mbuf);
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.started = Some(now);
+    }
+
+    /// Adds the time of a turn, and publishes now and then.
+    #[inline]
+    fn account(&mut self, elapsed: Duration, busy: bool) {
+        if busy {
+            self.stats.busy_ns += elapsed.as_nanos() as u64;
+        }
+        if self.stats.turns.is_multiple_of(PUBLISH_TURNS) {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        if let Some(started) = self.started {
+            self.stats.elapsed_ns = started.elapsed().as_nanos() as u64;
+        }
+        let mut stats = self.stats;
+        stats.drops.merge(self.host.drops());
+        self.counters.publish(&stats);
+    }
+
+    /// Offers what is left to the device, for a bounded time, and gives every other mbuf back.
+    fn finish(mut self) -> QueuePair {
+        let start = Instant::now();
+        while !self.outgoing.is_empty() && start.elapsed() < FLUSH_MAX {
+            self.stats.tx_frames += self.queue.tx.tx_burst(&mut self.outgoing) as u64;
+        }
+        self.publish();
+        self.queue
+    }
+}
+
+/// The loop on one lcore. It drives one lane, or several of different ports.
+#[derive(Debug)]
+pub struct Worker<T> {
+    lanes: Vec<Lane<T>>,
+    idle: IdlePolicy,
+}
+
+impl<T: Transport> Worker<T> {
+    /// A worker over `lanes`.
+    pub fn new(lanes: Vec<Lane<T>>, idle: IdlePolicy) -> Self {
+        Self { lanes, idle }
+    }
+
+    /// Runs until a stop is requested and every worker that shares `control` has drained. Returns the queue pairs, so
+    /// that what is still in them can be [emptied](drain_queues) when all workers have ended.
+    pub fn run(mut self, control: &Control) -> Vec<QueuePair> {
+        let mut presence = control.enter();
+        let mut now = Instant::now();
+        let mut idle = Idle::new(self.idle);
+        let mut stopping = false;
+        for lane in &mut self.lanes {
+            lane.start(now);
+        }
+        loop {
+            let mut busy = false;
+            for lane in &mut self.lanes {
+                busy |= lane.turn(now);
+            }
+            if busy {
+                idle.reset();
+            } else {
+                let deadline = self.lanes.iter_mut().filter_map(Lane::timeout).min();
+                idle.wait(now, deadline);
+            }
+            let next = Instant::now();
+            for lane in &mut self.lanes {
+                lane.account(next - now, busy);
+            }
+            now = next;
+
+            match control.requested() {
+                Stop::No => continue,
+                Stop::Now => break,
+                Stop::Drain => {}
+            }
+            if !stopping {
+                stopping = true;
+                self.lanes
+                    .iter_mut()
+                    .for_each(|lane| lane.transport.stop(now));
+            }
+            if self.lanes.iter().all(|lane| lane.transport.is_drained()) {
+                presence.set_drained();
+            }
+            if presence.is_drained() && control.all_drained() {
+                break;
+            }
+        }
+        self.lanes.into_iter().map(Lane::finish).collect()
+    }
+}
+
+/// Gives back what is still in the receive queues: the last frames of a link's other end. To be called when no worker
+/// runs any more.
+pub fn drain_queues(queues: &mut [QueuePair]) {
+    for queue in queues {
+        let mut burst = Burst::new();
+        // A device that goes on receiving (net_null makes frames from nothing) would never be empty.
+        for _ in 0..4096 {
+            if queue.rx.rx_burst(&mut burst) == 0 {
+                break;
+            }
+            burst.clear();
+        }
+    }
+}
