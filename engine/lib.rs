@@ -4,11 +4,14 @@
 pub mod app;
 pub mod cli;
 pub mod clients;
+pub mod commands;
 pub mod config;
 pub mod format;
 pub mod live;
 pub mod plan;
+pub mod ports;
 pub mod report;
+pub mod run;
 pub mod services;
 pub mod shard;
 pub mod table;

@@ -1,0 +1,174 @@
+//! From what was counted to what is reported.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::{Outcome, Watched};
+use crate::clients::ClientResults;
+use crate::live::{Downloads, Sample};
+use crate::plan::{Load, Plan};
+use crate::report::{
+    ConnectionTotals, Latency, LcoreTotals, MbufTotals, QuicTotals, RunTotals, RxTotals, TxTotals,
+};
+use crate::shard::{Counter, ShardCounters};
+
+impl Outcome {
+    /// The sums that the report is made of.
+    pub fn totals(&self, plan: &Plan) -> RunTotals {
+        let sum = |counter: fn(&ShardCounters) -> &Counter| -> u64 {
+            self.shards
+                .iter()
+                .map(|shard| counter(&shard.counters).get())
+                .sum()
+        };
+        let lanes = || self.shards.iter().map(|shard| &shard.lane);
+        RunTotals {
+            elapsed: self.measured.elapsed,
+            warmup: self.measured.elapsed.saturating_sub(self.measured.counted),
+            bytes_received_measured: self.measured.counted_bytes,
+            bytes_received: sum(|counters| &counters.bytes_received),
+            bytes_sent: sum(|counters| &counters.bytes_sent),
+            connections: ConnectionTotals {
+                accepted: sum(|counters| &counters.connections_accepted),
+                opened: sum(|counters| &counters.connections_opened),
+                peak: sum(|counters| &counters.connections_peak),
+                refused: sum(|counters| &counters.connections_refused),
+                lost: sum(|counters| &counters.connections_lost),
+                handshakes: sum(|counters| &counters.handshakes),
+            },
+            latency: self.latency(),
+            rx: RxTotals {
+                frames: lanes().map(|lane| lane.rx_frames).sum(),
+                zero_copy: lanes().map(|lane| lane.rx_zero_copy).sum(),
+                copied: lanes().map(|lane| lane.rx_copied).sum(),
+            },
+            tx: TxTotals {
+                frames: lanes().map(|lane| lane.tx_frames).sum(),
+                in_place: lanes().map(|lane| lane.tx_in_place).sum(),
+                copied: lanes().map(|lane| lane.tx_copied).sum(),
+                stalled: lanes().map(|lane| lane.tx_stalled).sum(),
+            },
+            dropped: self.dropped(),
+            mbufs: MbufTotals {
+                capacity: self.mbuf_capacity,
+                in_use_at_exit: self.mbufs_in_use_at_exit,
+            },
+            quic: QuicTotals {
+                lost_packets: sum(|counters| &counters.lost_packets),
+                congestion_events: sum(|counters| &counters.congestion_events),
+                mtu: self
+                    .shards
+                    .iter()
+                    .map(|shard| shard.counters.mtu.get())
+                    .max()
+                    .map_or(0, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
+            },
+            lcores: self
+                .shards
+                .iter()
+                .zip(&plan.shards)
+                .map(|(shard, plan)| LcoreTotals {
+                    id: shard.lcore,
+                    shard: plan.name.clone(),
+                    busy: Duration::from_nanos(shard.lane.busy_ns),
+                    elapsed: shard.lane.elapsed(),
+                    rx_frames: shard.lane.rx_frames,
+                    tx_frames: shard.lane.tx_frames,
+                })
+                .collect(),
+        }
+    }
+
+    /// Whether any client failed at anything.
+    pub fn failures(&self) -> u64 {
+        self.clients
+            .iter()
+            .map(|(_, results)| results.failures_total)
+            .sum()
+    }
+
+    fn latency(&self) -> Option<Latency> {
+        let measured = |results: &&ClientResults| !results.latency.is_empty();
+        let mut all: Option<Histogram<u64>> = None;
+        for results in self
+            .clients
+            .iter()
+            .map(|(_, results)| results)
+            .filter(measured)
+        {
+            match &mut all {
+                // Every client's histogram has the same bounds, so adding cannot fail.
+                Some(all) => all.add(&results.latency).unwrap_or_default(),
+                None => all = Some(results.latency.clone()),
+            }
+        }
+        Latency::of(&all?)
+    }
+
+    /// Drops of the lanes and of the shards, by name.
+    fn dropped(&self) -> Vec<(&'static str, u64)> {
+        let mut dropped = BTreeMap::<&'static str, u64>::new();
+        for shard in &self.shards {
+            let counters = &shard.counters;
+            let of_shard = [
+                ("unknown_udp_port", counters.dropped_unknown_udp_port.get()),
+                (
+                    "tx_response_queue_full",
+                    counters.dropped_response_queue_full.get(),
+                ),
+                ("tx_page_fault", counters.discarded_page_fault.get()),
+            ];
+            for (name, count) in shard.lane.drops.iter().chain(of_shard) {
+                *dropped.entry(name).or_default() += count;
+            }
+        }
+        for device in &self.devices {
+            *dropped.entry("device_missed").or_default() += device.rx_missed;
+            *dropped.entry("device_errors").or_default() += device.rx_errors;
+            *dropped.entry("no_mbuf").or_default() += device.rx_no_mbuf;
+        }
+        dropped.into_iter().collect()
+    }
+}
+
+impl Watched {
+    /// The counters now, for the live line.
+    pub fn sample(&self, plan: &Plan, at: Duration) -> Sample {
+        let lanes: Vec<_> = self.lanes.iter().map(|lane| lane.read()).collect();
+        let shards = || self.shards.iter();
+        Sample {
+            at,
+            bytes_received: shards().map(|shard| shard.bytes_received.get()).sum(),
+            rx_frames: lanes.iter().map(|lane| lane.rx_frames).sum(),
+            tx_frames: lanes.iter().map(|lane| lane.tx_frames).sum(),
+            connections: shards().map(|shard| shard.connections_current.get()).sum(),
+            dropped: lanes.iter().map(|lane| lane.drops.total()).sum(),
+            downloads: self.downloads(plan),
+        }
+    }
+
+    fn downloads(&self, plan: &Plan) -> Option<Downloads> {
+        let loads = plan.shards.iter().flat_map(|shard| &shard.clients);
+        let hq = self
+            .clients
+            .iter()
+            .zip(loads)
+            .filter(|(_, plan)| matches!(plan.load, Load::Hq(_)))
+            .map(|(client, _)| client.handle.counters());
+        let mut sum: Option<Downloads> = None;
+        for counters in hq {
+            let sum = sum.get_or_insert(Downloads {
+                bytes: 0,
+                bytes_total: None,
+                files: 0,
+                files_total: 0,
+            });
+            sum.bytes += counters.bytes_received.get();
+            sum.files += counters.completed.get();
+            sum.files_total += counters.total.get();
+        }
+        sum
+    }
+}
