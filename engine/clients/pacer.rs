@@ -137,8 +137,11 @@ impl Pacer {
     /// Requests that were due and have not been begun.
     pub(crate) fn waiting(&self, now: Instant) -> u64 {
         self.schedule.map_or(0, |schedule| {
-            let end = self.deadline.map_or(now, |deadline| now.min(deadline));
-            let due = schedule.due(end);
+            // What is due at the very end is not begun any more.
+            let last = self
+                .deadline
+                .map(|deadline| deadline - Duration::from_nanos(1));
+            let due = schedule.due(last.map_or(now, |last| now.min(last)));
             let due = self.total.map_or(due, |total| due.min(total));
             due.saturating_sub(self.begun)
         })
@@ -206,7 +209,7 @@ mod tests {
         );
         assert_eq!(
             pacer.waiting(start + 100 * MS),
-            6,
+            5,
             "due until the end, not after"
         );
 

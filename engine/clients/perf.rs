@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::connections::Connections;
@@ -65,6 +66,7 @@ impl PerfClient {
         };
         handle.counters().total.set(total.unwrap_or(0));
         let run = PerfRun {
+            header: Bytes::copy_from_slice(&self.download.to_be_bytes()),
             connections: Connections::new(self.target.clone(), self.connections),
             report: Report::new(handle.clone(), latency_from),
             pacer: Pacer::new(self.rate, self.duration, total),
@@ -83,6 +85,8 @@ impl PerfClient {
 #[derive(Debug)]
 pub struct PerfRun {
     parameters: PerfClient,
+    /// How each request begins: made once, so that a request allocates nothing of ours.
+    header: Bytes,
     connections: Connections,
     report: Report,
     pacer: Pacer,
@@ -110,7 +114,8 @@ struct Load {
 struct Request {
     /// What the latency counts from.
     begin: Instant,
-    header_sent: usize,
+    /// What is still to be sent of the size wanted.
+    header: Bytes,
     sent: u64,
     received: u64,
     finished: bool,
@@ -141,7 +146,7 @@ impl PerfRun {
         self.under_way += 1;
         let request = Request {
             begin,
-            header_sent: 0,
+            header: self.header.clone(),
             sent: 0,
             received: 0,
             finished: false,
@@ -189,8 +194,7 @@ impl PerfRun {
             return;
         };
         let before = request.sent;
-        let size = self.parameters.download.to_be_bytes();
-        let end = request.send(&size, self.parameters.upload, connection, id);
+        let end = request.send(self.parameters.upload, connection, id);
         let sent = request.sent - before;
         self.report.counters().bytes_sent.add(sent);
         if let Err(WriteError::Stopped(code)) = end {
@@ -368,17 +372,13 @@ impl Request {
     /// Writes as much as the stream takes, and finishes it at the end.
     fn send(
         &mut self,
-        header: &[u8],
         upload: u64,
         connection: &mut Connection<'_>,
         id: StreamId,
     ) -> Result<(), WriteError> {
-        while let Some(rest) = header.get(self.header_sent..)
-            && !rest.is_empty()
-        {
-            match connection.write(id, rest)? {
-                0 => return Ok(()),
-                written => self.header_sent += written,
+        while !self.header.is_empty() {
+            if connection.write_bytes(id, &mut self.header)? == 0 {
+                return Ok(()); // `writable` follows.
             }
         }
         while self.sent < upload {

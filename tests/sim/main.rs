@@ -4,5 +4,6 @@ mod apps;
 mod hostile;
 mod lifecycle;
 mod net;
+mod services;
 mod tls;
 mod transfer;

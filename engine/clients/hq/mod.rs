@@ -155,6 +155,8 @@ struct Download {
     /// What is still to be sent of the request.
     request: Bytes,
     received: u64,
+    /// In the list of streams that wait for the writer.
+    stalled: bool,
 }
 
 impl HqRun {
@@ -175,6 +177,7 @@ impl HqRun {
                 begin: connection.now(),
                 request: Bytes::from(format!("GET {}\r\n", wanted.path)),
                 received: 0,
+                stalled: false,
             };
             self.downloads.insert(key, id, download);
             self.write(connection, id);
@@ -203,9 +206,12 @@ impl HqRun {
                 return;
             };
             if self.writer.as_ref().is_some_and(Writer::has_backlog) {
-                self.stalled.push((key, id));
+                if !std::mem::replace(&mut download.stalled, true) {
+                    self.stalled.push((key, id));
+                }
                 return;
             }
+            download.stalled = false;
             let before = download.received;
             let end = connection.read_with(id, READ_MAX, |chunk| {
                 download.received += chunk.len() as u64;

@@ -56,7 +56,9 @@ pub mod code {
 pub struct HqServer {
     /// The directory whose files are served.
     pub root: PathBuf,
-    /// Files open at a time on one shard; further requests wait.
+    /// Files open at a time on one shard; further requests wait. A file is open until it is in the send buffer, a
+    /// mapped one until it is acknowledged, so clients that do not read hold theirs: the idle time-out and the stream
+    /// limit per connection bound for how long and how many.
     pub open_files_max: usize,
     /// Requests waiting for that at a time on one shard; further ones are refused with [`code::BUSY`].
     pub waiting_max: usize,
