@@ -29,28 +29,29 @@ mod keyed;
 mod neighbours;
 mod outbox;
 mod path_mtu;
+mod receive;
 mod routes;
+mod send;
 mod timers;
 
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::net::Ipv6Addr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use addresses::Addresses;
 use control::TokenBucket;
 use keyed::{KeyedHash, Random};
-use neighbours::{Neighbours, Resolution};
-use outbox::{Frames, ParkOutcome, Waiting};
+use neighbours::Neighbours;
+use outbox::{Frames, Waiting};
 use path_mtu::PathMtus;
 use routes::Routes;
 use timers::Schedule;
 
 pub use neighbours::{NeighbourInfo, Reachability};
 
-use crate::transport::{Ecn, Path, Transmit};
+use crate::transport::{Ecn, Path};
 use crate::wire::{
-    ALL_NODES, Checksum, DropCounters, DropReason, ETHERNET_HEADER, HEADERS, IPV6_HEADER, MTU_MIN,
-    MacAddr, Parsed, UDP_HEADER, UdpFrame, UdpHeaders, emit_udp_headers, parse,
+    ALL_NODES, Checksum, DropCounters, DropReason, ETHERNET_HEADER, MTU_MIN, MacAddr,
 };
 
 /// Hop limit of sent datagrams.
@@ -266,87 +267,6 @@ impl Host {
         }
     }
 
-    /// Takes a received frame.
-    #[inline]
-    pub fn receive(&mut self, now: Instant, frame: &[u8]) -> Verdict {
-        // The UDP checksum is verified last: a frame that is not for this host is not worth the work.
-        let taken = match parse(frame, false) {
-            Ok(Parsed::Udp(udp)) => self.receive_udp(now, frame, udp),
-            Ok(Parsed::Icmpv6(headers)) => self.receive_icmpv6(now, frame, &headers),
-            Err(reason) => Err(reason),
-        };
-        taken.unwrap_or_else(Verdict::Dropped)
-    }
-
-    /// Finds out where a datagram of `udp_payload` bytes goes, from `source` or, without one, from the address that
-    /// suits best.
-    #[inline]
-    pub fn route(
-        &mut self,
-        now: Instant,
-        destination: Ipv6Addr,
-        source: Option<Ipv6Addr>,
-        udp_payload: usize,
-    ) -> Route {
-        let position = self.hash.of(destination) as usize % ROUTES;
-        let known = &self.remembered[position];
-        if known.destination == destination
-            && known.requested == source
-            && known.epoch == self.epoch
-            && now < known.until
-        {
-            if udp_payload > known.payload_max {
-                return Route::Refused(DropReason::TxTooBig);
-            }
-            return Route::Ready {
-                mac: known.mac,
-                source: known.source,
-            };
-        }
-        match self.look_up(now, destination, source, udp_payload, position) {
-            Ok(route) => route,
-            Err(reason) => Route::Refused(reason),
-        }
-    }
-
-    /// Keeps a copy of a datagram until its next hop answers; [`poll_frame`](Self::poll_frame) sends it then.
-    /// Of too many for one next hop, the oldest is dropped.
-    ///
-    /// # Errors
-    /// The reason to count when there is no room, or no route any more.
-    pub fn park(
-        &mut self,
-        now: Instant,
-        transmit: &Transmit,
-        source: Ipv6Addr,
-        payload: &[u8],
-    ) -> Result<(), DropReason> {
-        let destination = *transmit.destination.ip();
-        let next_hop = self
-            .routes
-            .next_hop(destination)
-            .ok_or(DropReason::TxNoRoute)?;
-        let mac = self.resolve(now, next_hop)?.map(|(mac, _)| mac);
-        match self.waiting.park(next_hop, transmit, source, mac, payload) {
-            ParkOutcome::Parked => {}
-            ParkOutcome::ReplacedOldest => self.drops.count(DropReason::TxNeighbourQueueFull),
-            ParkOutcome::Full => return Err(DropReason::TxNeighbourQueueFull),
-        }
-        self.counters.parked += 1;
-        Ok(())
-    }
-
-    /// Runs the timers that are due, then writes the next frame of the host's own to the start of `out` and returns its
-    /// length. `out` holds at least 14 bytes more than the MTU; a frame that does not fit is dropped.
-    #[inline]
-    pub fn poll_frame(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        self.run_timers(now);
-        if self.frames.is_empty() && !self.waiting.has_released() {
-            return None;
-        }
-        self.pop_frame(out)
-    }
-
     /// When [`poll_frame`](Self::poll_frame) has something to do next; an instant in the past when it has already.
     #[inline]
     pub fn timeout(&self) -> Option<Instant> {
@@ -357,19 +277,6 @@ impl Host {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
-    }
-
-    /// Writes the headers of a datagram into the bytes in front of its `payload`, as [`route`](Self::route) said.
-    #[inline]
-    pub fn write_headers(
-        &self,
-        out: &mut [u8; HEADERS],
-        mac: MacAddr,
-        source: Ipv6Addr,
-        transmit: &Transmit,
-        payload: &[u8],
-    ) {
-        self.emit_headers(out, mac, source, transmit, payload, self.tx_checksum);
     }
 
     /// The multicast MAC addresses to receive: for the device's filter.
@@ -429,141 +336,6 @@ impl Host {
         }
     }
 
-    #[inline]
-    fn receive_udp(
-        &mut self,
-        now: Instant,
-        frame: &[u8],
-        udp: UdpFrame,
-    ) -> Result<Verdict, DropReason> {
-        // Datagrams to groups are of no use to QUIC, and unicast inside a multicast frame would let one frame make
-        // every host on the link answer.
-        if udp.dst_mac != self.mac {
-            return Err(match udp.dst_mac.is_multicast() {
-                true => DropReason::ForeignAddress,
-                false => DropReason::ForeignMac,
-            });
-        }
-        if !self.addresses.contains(udp.dst) {
-            return Err(DropReason::ForeignAddress);
-        }
-        if !self.udp_ports.contains(&udp.dst_port) {
-            return Err(DropReason::ForeignUdpPort);
-        }
-        if udp.payload.is_empty() {
-            return Err(DropReason::EmptyDatagram);
-        }
-        if self.verify_checksums {
-            udp.verify_checksum(frame)?;
-        }
-        self.hear(now, udp.src, udp.src_mac);
-        Ok(Verdict::Udp {
-            path: Path {
-                remote: SocketAddrV6::new(udp.src, udp.src_port, 0, 0),
-                local: udp.dst,
-                local_udp_port: udp.dst_port,
-            },
-            ecn: udp.ecn,
-            payload: udp.payload,
-        })
-    }
-
-    /// Takes the sender of a datagram as a sign of life of the neighbour that it came from, at most once a second.
-    #[inline]
-    fn hear(&mut self, now: Instant, source: Ipv6Addr, mac: MacAddr) {
-        let heard = &mut self.heard[self.hash.of(source) as usize % HEARD];
-        if heard.source == source && heard.mac == mac && now < heard.until {
-            return;
-        }
-        let until = now + REMEMBERED;
-        *heard = Heard { source, mac, until };
-        self.heard_from(now, source, mac);
-    }
-
-    fn heard_from(&mut self, now: Instant, source: Ipv6Addr, mac: MacAddr) {
-        if mac.is_multicast() {
-            return;
-        }
-        let mut by_router = false;
-        for router in self.routes.routers() {
-            if self.neighbours.mac_of(router) == Some(mac) {
-                by_router |= router != source;
-                self.neighbours.confirm(now, router, mac);
-            }
-        }
-        // What a router passed on with a source address of this link was forged beyond it, and says nothing.
-        if !by_router && self.routes.is_on_link(source) && self.neighbours.heard(now, source, mac) {
-            self.resolved(source, mac);
-        }
-    }
-
-    /// [`route`](Self::route) when nothing is remembered.
-    #[inline(never)]
-    fn look_up(
-        &mut self,
-        now: Instant,
-        destination: Ipv6Addr,
-        requested: Option<Ipv6Addr>,
-        udp_payload: usize,
-        position: usize,
-    ) -> Result<Route, DropReason> {
-        if destination.is_loopback() || self.addresses.contains(destination) {
-            return Err(DropReason::TxLoopback);
-        }
-        if destination.is_multicast() || destination.is_unspecified() {
-            return Err(DropReason::TxNoRoute);
-        }
-        let next_hop = self
-            .routes
-            .next_hop(destination)
-            .ok_or(DropReason::TxNoRoute)?;
-        let source = match requested {
-            Some(source) => Some(source).filter(|source| self.addresses.contains(*source)),
-            None => self
-                .addresses
-                .select(now, destination, next_hop == destination),
-        };
-        let source = source.ok_or(DropReason::TxSourceAddress)?;
-        let payload_max = usize::from(self.path_mtu(now, destination)) - IPV6_HEADER - UDP_HEADER;
-        if udp_payload > payload_max {
-            return Err(DropReason::TxTooBig);
-        }
-        let Some((mac, until)) = self.resolve(now, next_hop)? else {
-            return Ok(Route::Waiting { source });
-        };
-        self.remembered[position % ROUTES] = Remembered {
-            destination,
-            requested,
-            source,
-            mac,
-            payload_max,
-            // Not for long: the neighbour cache wants to know which of its entries are in use.
-            until: until.min(now + REMEMBERED),
-            epoch: self.epoch,
-        };
-        Ok(Route::Ready { mac, source })
-    }
-
-    /// The MAC address of a next hop and until when to use it; none when it had to be asked for.
-    fn resolve(
-        &mut self,
-        now: Instant,
-        next_hop: Ipv6Addr,
-    ) -> Result<Option<(MacAddr, Instant)>, DropReason> {
-        let routes = &self.routes;
-        let keep = |address| routes.is_router(address);
-        match self.neighbours.resolve(now, next_hop, keep) {
-            Resolution::Ready { mac, until } => Ok(Some((mac, until))),
-            Resolution::Waiting { first } => {
-                if first {
-                    self.solicit(now, next_hop, None);
-                }
-                Ok(None)
-            }
-            Resolution::Full => Err(DropReason::TxNeighbourTableFull),
-        }
-    }
-
     /// A neighbour's MAC address became known or changed.
     fn resolved(&mut self, address: Ipv6Addr, mac: MacAddr) {
         self.waiting.release(address, mac);
@@ -578,67 +350,6 @@ impl Host {
     fn path_mtu(&self, now: Instant, destination: Ipv6Addr) -> u16 {
         let path = self.path_mtus.of(now, destination);
         path.map_or(self.mtu, |mtu| mtu.min(self.mtu))
-    }
-
-    #[inline(never)]
-    fn pop_frame(&mut self, out: &mut [u8]) -> Option<usize> {
-        while let Some(written) = self.frames.pop(out) {
-            match written {
-                Some(len) => return Some(len),
-                None => self.drops.count(DropReason::TxTooBig),
-            }
-        }
-        // `pop_released` lends a parked datagram, and writing it needs the rest of the host.
-        let mut waiting = std::mem::replace(&mut self.waiting, Waiting::new(0));
-        let mut written = None;
-        while written.is_none() {
-            let sent = waiting.pop_released(|parked, mac| {
-                let len = HEADERS + parked.payload.len();
-                let (headers, payload) = out.get_mut(..len)?.split_first_chunk_mut()?;
-                payload.copy_from_slice(&parked.payload);
-                // No device sees the offload flags of these few.
-                let checksum = match self.tx_checksum {
-                    Checksum::Skip => Checksum::Skip,
-                    Checksum::Software | Checksum::PseudoHeader => Checksum::Software,
-                };
-                let (source, transmit) = (parked.source, &parked.transmit);
-                self.emit_headers(headers, mac, source, transmit, payload, checksum);
-                Some(len)
-            });
-            match sent {
-                Some(Some(len)) => written = Some(len),
-                Some(None) => self.drops.count(DropReason::TxTooBig),
-                None => break,
-            }
-        }
-        self.waiting = waiting;
-        written
-    }
-
-    #[inline]
-    fn emit_headers(
-        &self,
-        out: &mut [u8; HEADERS],
-        mac: MacAddr,
-        source: Ipv6Addr,
-        transmit: &Transmit,
-        payload: &[u8],
-        checksum: Checksum,
-    ) {
-        let (dst, dst_port) = (*transmit.destination.ip(), transmit.destination.port());
-        let src_port = transmit.source_udp_port;
-        let headers = UdpHeaders {
-            src_mac: self.mac,
-            dst_mac: mac,
-            src: source,
-            dst,
-            src_port,
-            dst_port,
-            ecn: transmit.ecn,
-            hop_limit: HOP_LIMIT,
-            flow_label: self.hash.flow_label(source, dst, src_port, dst_port),
-        };
-        emit_udp_headers(out, &headers, payload, checksum);
     }
 }
 

@@ -1,8 +1,14 @@
+use std::net::SocketAddrV6;
+
 use super::*;
+use crate::transport::Transmit;
 use crate::wire::icmpv6::{
     Icmpv6Headers, Message, ND_HOP_LIMIT, NdOption, Options, PrefixInformation, emit,
 };
-use crate::wire::{ALL_MLDV2_ROUTERS, ALL_ROUTERS, solicited_node};
+use crate::wire::{
+    ALL_MLDV2_ROUTERS, ALL_ROUTERS, HEADERS, Parsed, UdpHeaders, emit_udp_headers, parse,
+    solicited_node,
+};
 
 const OURS: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
