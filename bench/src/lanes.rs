@@ -15,8 +15,8 @@ use crate::memory::{LEFT, RIGHT};
 
 /// Descriptors of each queue: the engine's default.
 const DESCRIPTORS: u16 = 1024;
-/// Mbufs of each port's pool: what the engine plans for a link with these descriptors.
-const MBUFS: u32 = 7040;
+/// Mbufs that the engine plans for a port of a link with these descriptors.
+pub const MBUFS: u32 = 7040;
 /// Mbufs that an lcore may keep to itself.
 const CACHE: u32 = 256;
 /// Headroom that DPDK leaves in front of every received frame, bytes.
@@ -26,7 +26,7 @@ const ETHERNET_VLAN: u16 = 14 + 4;
 /// Data room that drivers expect at least, without headroom, bytes.
 const DATA_ROOM_MIN: u16 = 2048;
 /// Shorter payloads are copied: the engine's default, bytes.
-const COPYBREAK: usize = 256;
+pub const COPYBREAK: usize = 256;
 
 /// Arguments for an EAL without devices, huge pages or root, on `lcores`.
 pub fn eal_arguments(lcores: &str) -> Vec<String> {
@@ -55,6 +55,10 @@ pub struct LaneSettings {
     pub tx_path: TxPath,
     /// Who computes UDP checksums; with [`Checksum::Software`] they are verified, too.
     pub checksum: Checksum,
+    /// Shorter received payloads are copied, bytes; the engine's default is [`COPYBREAK`].
+    pub rx_copybreak: usize,
+    /// Mbufs of each port's pool; the engine plans [`MBUFS`]. Pools live as long as the process.
+    pub mbufs: u32,
 }
 
 /// A lane at [`LEFT`] and one at [`RIGHT`], joined by a link of their own.
@@ -70,8 +74,8 @@ pub fn join<A: Transport, B: Transport>(
 ) -> Result<(Lane<A>, Lane<B>), Box<dyn Error>> {
     let names = [format!("{name}l"), format!("{name}r")];
     let pools = [
-        pool(eal, &names[0], settings.mtu)?,
-        pool(eal, &names[1], settings.mtu)?,
+        pool(eal, &names[0], settings)?,
+        pool(eal, &names[1], settings)?,
     ];
     let configs = pools.map(|pool| PortConfig {
         mtu: settings.mtu,
@@ -87,13 +91,13 @@ pub fn join<A: Transport, B: Transport>(
     ))
 }
 
-fn pool(eal: &Eal, name: &str, mtu: u16) -> Result<Mempool, hugepages::PoolError> {
+fn pool(eal: &Eal, name: &str, settings: LaneSettings) -> Result<Mempool, hugepages::PoolError> {
     let config = MempoolConfig {
         name: name.to_owned(),
-        mbufs: MBUFS,
+        mbufs: settings.mbufs,
         cache: CACHE,
         data_room: HEADROOM
-            + (mtu + ETHERNET_VLAN)
+            + (settings.mtu + ETHERNET_VLAN)
                 .max(DATA_ROOM_MIN)
                 .next_multiple_of(64),
         numa_node: None,
@@ -127,8 +131,8 @@ fn lane<T: Transport>(
     let config = LaneConfig {
         pool,
         tx_path: settings.tx_path,
-        rx_copybreak: COPYBREAK,
-        pool_low_mark: MBUFS as usize / 8,
+        rx_copybreak: settings.rx_copybreak,
+        pool_low_mark: settings.mbufs as usize / 8,
         udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
     };
     let queue = queues.pop().ok_or("the link has no queue")?;

@@ -4,6 +4,7 @@ pub mod bare;
 pub mod ceiling;
 pub mod child;
 pub mod engine;
+pub mod idle;
 pub mod lanes;
 pub mod link;
 pub mod machine;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bench::lanes::{LaneSettings, eal_arguments, join};
+use bench::lanes::{COPYBREAK, LaneSettings, MBUFS, eal_arguments, join};
 use bench::link::LinkReport;
 use bench::memory::{LEFT, RIGHT};
 use clap::Parser;
@@ -36,6 +36,9 @@ struct Arguments {
     /// Length of the measurement, seconds.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Mbufs of each port's pool.
+    #[arg(long, default_value_t = MBUFS)]
+    mbufs: u32,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         mtu: arguments.mtu,
         tx_path: TxPath::InPlace,
         checksum: Checksum::Skip,
+        rx_copybreak: COPYBREAK,
+        mbufs: arguments.mbufs,
     };
     let size = usize::from(arguments.mtu - IPV6_UDP_HEADERS);
     let count = Arc::new(AtomicU64::new(0));
