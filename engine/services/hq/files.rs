@@ -268,6 +268,28 @@ mod tests {
     }
 
     #[test]
+    fn files_beyond_four_gibibytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let far = (1 << 32) + 5;
+        let file = File::create(&path).unwrap(); // Sparse: it takes a page.
+        file.set_len(far + 3).unwrap();
+        file.write_all_at(b"end", far).unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        let read = Body::Read {
+            file: File::open(&path).unwrap(),
+            length: far + 3,
+        };
+        for body in [root.body(Path::new("file")).unwrap(), read] {
+            assert_eq!(body.piece(far).unwrap(), &b"end"[..]);
+            assert_eq!(body.piece((1 << 32) - 1).unwrap(), &b"\0\0\0\0\0\0end"[..]);
+            assert_eq!(body.piece(1 << 32).unwrap().len(), 8);
+            assert!(body.piece(far + 3).unwrap().is_empty());
+            assert_eq!(body.piece(1).unwrap().len(), PIECE);
+        }
+    }
+
+    #[test]
     fn nothing_outside_of_the_directory_is_served() {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("www");
