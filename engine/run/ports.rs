@@ -33,7 +33,7 @@ pub enum OpenError {
         /// The port's name in the file.
         port: String,
         /// The reason.
-        source: PoolError,
+        source: Box<PoolError>,
     },
     /// Its device.
     #[error("port {port}: {source}")]
@@ -114,7 +114,7 @@ fn pool(eal: &Eal, plan: &PortPlan, numa_node: Option<u32>) -> Result<Mempool, O
     };
     Mempool::create(eal.up(), &config).map_err(|source| OpenError::Pool {
         port: plan.name.clone(),
-        source,
+        source: Box::new(source),
     })
 }
 

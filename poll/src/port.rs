@@ -346,12 +346,12 @@ fn name(id: PortId) -> Option<String> {
     let mut buffer = [0; sys::RTE_ETH_NAME_MAX_LEN as usize];
     // SAFETY: the function writes at most RTE_ETH_NAME_MAX_LEN bytes, NUL included, and checks the id.
     let code = unsafe { sys::rte_eth_dev_get_name_by_port(id.0, buffer.as_mut_ptr()) };
-    // SAFETY: on success the buffer holds a NUL-terminated string.
-    (code == 0).then(|| {
-        unsafe { CStr::from_ptr(buffer.as_ptr()) }
-            .to_string_lossy()
-            .into_owned()
-    })
+    if code != 0 {
+        return None;
+    }
+    // SAFETY: the call has succeeded, so the buffer holds a NUL-terminated string.
+    let name = unsafe { CStr::from_ptr(buffer.as_ptr()) };
+    Some(name.to_string_lossy().into_owned())
 }
 
 fn info(id: PortId, name: &str) -> Result<PortInfo, PortError> {

@@ -52,7 +52,7 @@ impl Transport for Caller {
             datagram.path.remote,
             SocketAddrV6::new(LEFT, ECHO_PORT, 0, 0)
         );
-        if expected % 100 == 0 {
+        if expected.is_multiple_of(100) {
             self.held.push(datagram.payload);
         }
         self.seen.store(expected + 1, Ordering::Relaxed);
