@@ -22,8 +22,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use crate::clients::results::ClientError;
 
-/// Messages that may wait for the thread. A chunk of a message holds a receive buffer of the port.
-const CHANNEL_MAX: usize = 1024;
+/// Messages that may wait for the thread: what arrives while it sleeps or is not scheduled, 6 MB in datagrams of 1452
+/// bytes. A chunk in a message holds a receive buffer of the port, as long as the port has enough of them.
+const CHANNEL_MAX: usize = 4096;
 
 /// What is gathered before it is written to a file, in bytes.
 const BUFFER: usize = 256 * 1024;
@@ -320,7 +321,7 @@ mod tests {
         let targets = vec![Some(target.clone()), Some(empty.clone())];
         let mut writer = Writer::start(directory.path(), targets, ThreadStart::default()).unwrap();
         // More than the channel takes: the rest waits and keeps its order.
-        for n in 0..3000u32 {
+        for n in 0..9000u32 {
             writer.send(Message::Data(0, Bytes::from(format!("{n:04}"))));
         }
         while writer.has_backlog() {
@@ -329,8 +330,8 @@ mod tests {
         }
         writer.send(Message::End(0));
         let (index, outcome) = wait(&mut writer);
-        assert_eq!((index, outcome.unwrap()), (0, 12_000));
-        let expected: String = (0..3000).map(|n| format!("{n:04}")).collect();
+        assert_eq!((index, outcome.unwrap()), (0, 36_000));
+        let expected: String = (0..9000).map(|n| format!("{n:04}")).collect();
         assert_eq!(fs::read_to_string(&target).unwrap(), expected);
 
         writer.send(Message::End(1));
