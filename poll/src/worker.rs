@@ -94,9 +94,14 @@ impl<T: Transport> Lane<T> {
         received + sent > 0
     }
 
-    /// When the lane wants its next turn, even if no frame arrives.
-    pub fn timeout(&mut self) -> Option<Instant> {
-        match (self.transport.timeout(), self.host.timeout()) {
+    /// When the lane wants its next turn, even if no frame arrives; in the past while frames wait for the device.
+    pub fn timeout(&mut self, now: Instant) -> Option<Instant> {
+        // Asked in every case: for the transport it marks the end of the turn.
+        let transport = self.transport.timeout();
+        if !self.outgoing.is_empty() {
+            return Some(now);
+        }
+        match (transport, self.host.timeout()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
@@ -277,13 +282,17 @@ impl<T: Transport> Worker<T> {
         }
         loop {
             let mut busy = false;
+            let mut deadline = None;
             for lane in &mut self.lanes {
                 busy |= lane.turn(now);
+                deadline = match (deadline, lane.timeout(now)) {
+                    (Some(a), Some(b)) => Some(Instant::min(a, b)),
+                    (a, b) => a.or(b),
+                };
             }
             if busy {
                 idle.reset();
             } else {
-                let deadline = self.lanes.iter_mut().filter_map(Lane::timeout).min();
                 idle.wait(now, deadline);
             }
             let next = Instant::now();
