@@ -246,6 +246,8 @@ pub struct Client {
     pub close: bool,
     /// Unreliable datagrams to send on each connection.
     pub datagrams: usize,
+    /// Asks for new packet protection keys after each request.
+    pub update_keys: bool,
     /// When to start.
     pub start: Option<Instant>,
     started: bool,
@@ -270,6 +272,7 @@ impl Client {
             outstanding: usize::MAX,
             close: false,
             datagrams: 0,
+            update_keys: false,
             start: None,
             started: false,
             keys: HashMap::new(),
@@ -372,6 +375,9 @@ impl Application for Client {
                 let entry = (connection.now(), key, exchange.received);
                 self.log.lock().completed.push(entry);
                 work.streams.remove(&id);
+                if self.update_keys {
+                    connection.force_key_update();
+                }
                 self.request(connection);
             }
             Ok(_) => {}

@@ -189,11 +189,13 @@ fn changed_packets_do_no_harm() {
         for mut wire in net.tap.replace(Vec::new()).unwrap() {
             match random.below(4) {
                 0 => wire.payload.truncate(random.below(wire.payload.len())),
-                1 => wire.payload.resize(1_452, random.next() as u8),
+                1 if wire.payload.len() < 1_452 => {
+                    wire.payload.resize(1_452, random.next() as u8);
+                }
                 _ => {
                     for _ in 0..1 + random.below(8) {
                         let position = random.below(wire.payload.len());
-                        wire.payload[position] ^= 1 << random.below(8);
+                        wire.payload[position] ^= 1 + random.below(255) as u8;
                     }
                 }
             }

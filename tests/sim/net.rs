@@ -29,6 +29,8 @@ pub struct Link {
     pub duplication: f64,
     /// Of a datagram to be held back by up to another latency.
     pub reordering: f64,
+    /// Of a datagram to be marked as having met congestion, if its sender takes part in ECN.
+    pub congestion: f64,
     /// Bytes a second that a node can send. What does not fit is not asked for, as with a full TX ring.
     pub rate: Option<u64>,
 }
@@ -40,6 +42,7 @@ impl Default for Link {
             loss: 0.0,
             duplication: 0.0,
             reordering: 0.0,
+            congestion: 0.0,
             rate: None,
         }
     }
@@ -83,6 +86,10 @@ pub struct Net {
     pub start: Instant,
     pub now: Instant,
     pub link: Link,
+    /// The UDP port by which the others see node 1, when a NAT stands between.
+    pub nat: Option<u16>,
+    /// The UDP port that node 1 itself uses.
+    behind_nat: u16,
     /// Everything that was sent, when asked for.
     pub tap: Option<Vec<Wire>>,
     nodes: Vec<Node>,
@@ -98,6 +105,8 @@ impl Net {
             start: now,
             now,
             link,
+            nat: None,
+            behind_nat: 0,
             tap: None,
             nodes: Vec::new(),
             flights: BinaryHeap::new(),
@@ -237,7 +246,16 @@ impl Net {
         false
     }
 
-    fn send(&mut self, wire: Wire) {
+    fn send(&mut self, mut wire: Wire) {
+        if let Some(port) = self.nat
+            && *wire.from.ip() == address(1)
+        {
+            self.behind_nat = wire.from.port();
+            wire.from.set_port(port);
+        }
+        if wire.ecn == Ecn::Ect0 && self.random.chance(self.link.congestion) {
+            wire.ecn = Ecn::Ce;
+        }
         if let Some(tap) = &mut self.tap {
             tap.push(wire.clone());
         }
@@ -257,7 +275,10 @@ impl Net {
         }
     }
 
-    fn deliver(&mut self, wire: Wire) {
+    fn deliver(&mut self, mut wire: Wire) {
+        if *wire.to.ip() == address(1) && self.nat == Some(wire.to.port()) {
+            wire.to.set_port(self.behind_nat);
+        }
         let Some(index) = (0..self.nodes.len()).find(|&index| address(index) == *wire.to.ip())
         else {
             return;

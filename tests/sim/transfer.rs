@@ -122,6 +122,56 @@ fn unreliable_datagrams_come_back() {
 }
 
 #[test]
+fn congestion_marks_reach_the_sender_and_nothing_is_lost() {
+    let link = Link {
+        congestion: 0.01,
+        ..Link::default()
+    };
+    let (mut net, ..) = transfer(link, vec![Request::download(4 * MIB)]);
+    net.shard(0).publish();
+    assert_eq!(net.counters(0).lost_packets.get(), 0);
+    assert!(net.counters(0).congestion_events.get() > 0);
+}
+
+#[test]
+fn a_client_goes_on_from_another_udp_port() {
+    let setup = Setup::default();
+    let (server, log) = (Log::default(), Log::default());
+    let mut net = Net::new(Link {
+        rate: Some(10_000_000),
+        ..Link::default()
+    });
+    net.nat = Some(1_111);
+    net.add(setup.server("test", Server::new(&server)));
+    let requests = vec![Request::download(4 * MIB), Request::upload(4 * MIB)];
+    let client = Client::new(&log, setup.target("test"), requests);
+    net.add(setup.clients(vec![Box::new(client)]));
+    net.run_for(SECOND / 5);
+    net.nat = Some(2_222);
+    net.run_until(10 * SECOND, |_| log.lock().completed.len() == 2);
+    assert!(log.reasons().is_empty() && server.reasons().is_empty());
+    assert_eq!(server.lock().connected.len(), 1);
+}
+
+#[test]
+fn keys_change_while_data_flows() {
+    let setup = Setup::default();
+    let (server, log) = (Log::default(), Log::default());
+    let mut net = Net::new(Link::default());
+    net.add(setup.server("test", Server::new(&server)));
+    let mut client = Client::new(
+        &log,
+        setup.target("test"),
+        vec![Request::download(100_000); 50],
+    );
+    client.outstanding = 1;
+    client.update_keys = true;
+    net.add(setup.clients(vec![Box::new(client)]));
+    net.run_until(10 * SECOND, |_| log.lock().completed.len() == 50);
+    assert!(log.reasons().is_empty());
+}
+
+#[test]
 fn two_bulk_connections_share_a_full_link() {
     let setup = Setup::default();
     let (server, log) = (Log::default(), Log::default());
