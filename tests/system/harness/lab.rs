@@ -63,10 +63,22 @@ impl TapLab {
 
     /// As `serve`, with more lines of YAML for the listener, each indented by four spaces.
     pub fn serve_with(&mut self, listener_lines: &str) {
+        let www = self.www();
+        self.listen(&format!(
+            "    services:
+      perf: {{}}
+      hq-interop: {{ root: {}, early_data: true }}
+      echo: {{}}
+{listener_lines}",
+            www.display()
+        ));
+    }
+
+    /// Starts the engine with a listener that consists of these lines, indented by four spaces,
+    /// beside its identity and UDP port.
+    pub fn listen(&mut self, listener_lines: &str) {
         let Pki { server, .. } = &self.pki;
         let (certificate, key) = (server.certificate.display(), server.key.display());
-        let www = self.www();
-        let www = www.display();
         self.start(&format!(
             "identities:
   - {{ name: server, certificate: {certificate}, key: {key} }}
@@ -75,10 +87,6 @@ listeners:
     shard: server
     udp_port: {SERVER_PORT}
     identity: server
-    services:
-      perf: {{}}
-      hq-interop: {{ root: {www}, early_data: true }}
-      echo: {{}}
 {listener_lines}
 "
         ));

@@ -12,7 +12,7 @@ mod turn;
 pub use aioquic::Aioquic;
 pub use content::{Digest, Hasher, blocks, write_file};
 pub use engine::{Engine, Outcome};
-pub use lab::{ENGINE_ADDRESS, KERNEL_ADDRESS, SERVER_PORT, TapLab};
+pub use lab::{ENGINE_ADDRESS, SERVER_PORT, TapLab};
 pub use namespace::Namespace;
 pub use pki::{Identity, Pki};
 pub use turn::{Need, Turn};
