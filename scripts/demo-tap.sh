@@ -46,6 +46,7 @@ mkdir "$folder/www"
 head -c $((mebibytes << 20)) /dev/urandom >"$folder/www/file.bin"
 sed -E "s|(root: *)[^ ,}]+|\1$folder/www|" configs/tap.yaml >"$folder/tap.yaml"
 
+: >"$folder/engine.log"
 echo "== engine on TAP (configs/tap.yaml) serves $mebibytes MiB in a network namespace of its own"
 ip netns exec "$namespace" "$engine" run --config "$folder/tap.yaml" \
     >"$folder/engine.out" 2>"$folder/engine.log" </dev/null &
