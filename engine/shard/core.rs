@@ -7,16 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use poll::{Datagram, Ecn, Transmit};
-use quinn_proto::{ConnectError, ConnectionHandle, DatagramEvent, EcnCodepoint, Incoming, VarInt};
+use quinn_proto::{ConnectError, ConnectionHandle, VarInt};
 use slab::Slab;
-use std::net::IpAddr;
 
 use super::applications::Applications;
 use super::config::ShardLimits;
 use super::counters::ShardCounters;
 use super::dispatch::Delivery;
-use super::entry::{Entry, Phase, any, source, v6};
+use super::entry::{Entry, Phase, any};
 use super::responses::Responses;
 use super::timers::Timers;
 use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
@@ -95,88 +93,6 @@ impl Core {
 
     // Connections come.
 
-    /// Takes a datagram in and finds whose it is.
-    pub(crate) fn receive(&mut self, datagram: Datagram) {
-        let udp_port = datagram.path.local_udp_port;
-        let found = self
-            .endpoints
-            .iter_mut()
-            .enumerate()
-            .find(|(_, e)| e.udp_port == udp_port);
-        let Some((index, endpoint)) = found else {
-            self.counters.dropped_unknown_udp_port.add(1);
-            return;
-        };
-        self.counters.udp_received.add(1);
-        let remote = any(datagram.path.remote);
-        let local = Some(IpAddr::V6(datagram.path.local));
-        let ecn = EcnCodepoint::from_bits(datagram.ecn as u8);
-        let mut buffer = self.responses.buffer();
-        let event =
-            endpoint
-                .quinn
-                .handle(self.now, remote, local, ecn, datagram.payload, &mut buffer);
-        match event {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                self.responses.recycle(buffer);
-                let index = endpoint.routes.get(handle.0).copied().unwrap_or(u32::MAX);
-                if let Some(entry) = self.entries.get_mut(index as usize) {
-                    entry.quinn.handle_event(event);
-                    entry.touched = true;
-                    mark(&mut entry.dirty, &mut self.dirty, index);
-                }
-            }
-            Some(DatagramEvent::NewConnection(incoming)) => self.admit(index, incoming, buffer),
-            Some(DatagramEvent::Response(transmit)) => self.respond(index, transmit, buffer),
-            None => self.responses.recycle(buffer),
-        }
-    }
-
-    /// Accepts a new connection, or answers why not.
-    fn admit(&mut self, index: usize, incoming: Incoming, mut buffer: Vec<u8>) {
-        let endpoint = &mut self.endpoints[index].quinn;
-        let full =
-            self.entries.len() >= self.limits.connections || self.incoming >= self.limits.incoming;
-        if full || self.stopping {
-            self.counters.connections_refused.add(1);
-            let refusal = endpoint.refuse(incoming, &mut buffer);
-            return self.respond(index, refusal, buffer);
-        }
-        let unproven = !incoming.remote_address_validated() && incoming.may_retry();
-        if self.incoming >= self.limits.retry_above && unproven {
-            return match endpoint.retry(incoming, &mut buffer) {
-                Ok(retry) => {
-                    self.counters.retries.add(1);
-                    self.respond(index, retry, buffer);
-                }
-                Err(error) => endpoint.ignore(error.into_incoming()),
-            };
-        }
-        match endpoint.accept(incoming, self.now, &mut buffer, None) {
-            Ok((handle, connection)) => {
-                self.responses.recycle(buffer);
-                self.counters.connections_accepted.add(1);
-                self.incoming += 1;
-                self.insert(index as u16, handle, connection);
-            }
-            Err(error) => {
-                self.counters.handshakes_failed.add(1);
-                match error.response {
-                    Some(response) => self.respond(index, response, buffer),
-                    None => self.responses.recycle(buffer),
-                }
-            }
-        }
-    }
-
-    fn respond(&mut self, index: usize, transmit: quinn_proto::Transmit, buffer: Vec<u8>) {
-        let response = outgoing(&transmit, self.endpoints[index].udp_port);
-        match self.responses.push(response, buffer) {
-            true => self.counters.responses.add(1),
-            false => self.counters.dropped_response_queue_full.add(1),
-        }
-    }
-
     /// Begins an outgoing connection.
     pub(crate) fn connect(
         &mut self,
@@ -203,7 +119,7 @@ impl Core {
         Ok(entry.key)
     }
 
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         endpoint: u16,
         handle: ConnectionHandle,
@@ -304,59 +220,6 @@ impl Core {
         }
     }
 
-    /// Builds the next datagram of the connection whose turn it is.
-    ///
-    /// A connection has the turn until it has nothing to send (or must wait for acknowledgements, credit or its
-    /// pacer), or has used up its budget and stands at the end again. So each of n ready connections waits for at most
-    /// (n - 1) × `turn_budget` datagrams.
-    #[inline]
-    pub(crate) fn transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
-        while let Some(&index) = self.ready.front() {
-            let Some(entry) = self.entries.get_mut(index as usize) else {
-                self.ready.pop_front();
-                continue;
-            };
-            match entry.quinn.poll_transmit(self.now, 1, buf) {
-                Some(transmit) => {
-                    entry.turn += 1;
-                    let udp_port = self.endpoints[usize::from(entry.endpoint)].udp_port;
-                    if entry.turn >= self.limits.turn_budget {
-                        self.end_turn();
-                    }
-                    return Some(outgoing(&transmit, udp_port));
-                }
-                None => self.end_turn(),
-            }
-        }
-        None
-    }
-
-    /// Ends the turn of the first connection in line.
-    fn end_turn(&mut self) {
-        let Some(index) = self.ready.pop_front() else {
-            return;
-        };
-        let Some(entry) = self.entries.get_mut(index as usize) else {
-            return;
-        };
-        let sent = std::mem::take(&mut entry.turn);
-        if let Some(at) = entry.quinn.poll_timeout() {
-            self.timers.no_later_than(index, at);
-        }
-        if sent > 0 {
-            // Building packets can make events, too: datagrams unblocked, keys worn out.
-            mark(&mut entry.dirty, &mut self.dirty, index);
-        }
-        if sent >= self.limits.turn_budget {
-            self.ready.push_back(index);
-            return;
-        }
-        entry.ready = false;
-        if entry.drained {
-            self.remove(index);
-        }
-    }
-
     // Connections go.
 
     /// Closes all connections that are still open, and those of which the handshake runs.
@@ -387,7 +250,7 @@ impl Core {
         }
     }
 
-    fn remove(&mut self, index: u32) {
+    pub(super) fn remove(&mut self, index: u32) {
         self.timers.remove(index);
         if let Some(entry) = self.entries.try_remove(index as usize) {
             self.gone.add(&entry);
@@ -420,7 +283,7 @@ impl PathTotals {
 
 /// Puts `index` at the end of `list` unless `flag` says that it is there.
 #[inline]
-fn mark(flag: &mut bool, list: &mut VecDeque<u32>, index: u32) {
+pub(super) fn mark(flag: &mut bool, list: &mut VecDeque<u32>, index: u32) {
     if !std::mem::replace(flag, true) {
         list.push_back(index);
     }
@@ -450,19 +313,5 @@ fn close(entry: &mut Entry, now: Instant, dirty: &mut VecDeque<u32>) {
         );
         entry.touched = true;
         mark(&mut entry.dirty, dirty, entry.key.index);
-    }
-}
-
-/// What the worker has to know of a datagram that quinn-proto built.
-#[inline]
-fn outgoing(transmit: &quinn_proto::Transmit, source_udp_port: u16) -> Transmit {
-    Transmit {
-        destination: v6(transmit.destination),
-        source: source(transmit.src_ip),
-        source_udp_port,
-        ecn: transmit
-            .ecn
-            .map_or(Ecn::NotEct, |ecn| Ecn::from_bits(ecn as u8)),
-        size: transmit.size,
     }
 }

@@ -9,7 +9,7 @@
 //! ```text
 //!   receive    ×n   endpoint finds the connection, the connection decrypts and marks itself
 //!   transmit   first: timers due, marked connections deliver events to their applications, applications due
-//!              then:  stateless answers, then ready connections in turns, `turn_budget` datagrams each
+//!              then:  ready connections in turns, `turn_budget` datagrams each, and stateless answers in between
 //!              …until there is nothing to send or the burst is full: then the rest stays as it is
 //!   timeout         the past if something is left over, else the earliest timer
 //! ```
@@ -23,20 +23,22 @@ mod core;
 mod counters;
 mod dispatch;
 mod entry;
+mod receive;
 mod responses;
+mod setup;
 mod timers;
+mod transmit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hugepages::mapped::faults;
 use poll::{Datagram, Transmit, Transport};
-use quinn_proto::EndpointConfig;
-use rustls::crypto::ring::default_provider;
 
 use self::applications::Applications;
 pub(crate) use self::core::Core;
 use self::core::{Endpoint, Service};
+use self::setup::{Randomness, check, endpoint};
 pub use config::{ListenerConfig, ServiceConfig, ShardConfig, ShardError, ShardLimits};
 pub use counters::{Counter, ShardCounters};
 pub(crate) use entry::Entry;
@@ -50,15 +52,21 @@ pub struct Shard {
     drain_deadline: Option<Instant>,
     /// Timers and applications have not been looked at in this turn.
     new_turn: bool,
+    /// Datagrams of connections that go before the next stateless answer.
+    before_response: u8,
     /// Page faults in mapped files seen by this shard.
     page_faults: u64,
 }
+
+/// While connections have something to send, one datagram in so many is a stateless answer: strangers who provoke
+/// answers cannot take the port from those who are connected.
+const RESPONSE_SHARE: u8 = 4;
 
 impl Shard {
     /// Makes a shard. `now` is the time at which it starts, on the clock that drives it.
     pub fn new(config: ShardConfig, now: Instant) -> Result<Self, ShardError> {
         check(&config)?;
-        let mut randomness = Randomness::new(config.seed)?;
+        let mut randomness = Randomness::new(config.seed);
         let mut core = Core::new(now, config.limits, config.counters);
         let mut applications = Applications::default();
         let mut udp_ports: Vec<_> = config
@@ -106,6 +114,7 @@ impl Shard {
             drain_timeout: config.drain_timeout,
             drain_deadline: None,
             new_turn: true,
+            before_response: 0,
             page_faults: faults(),
         })
     }
@@ -151,9 +160,23 @@ impl Shard {
             self.core.close_all();
         }
     }
-}
 
-impl Shard {
+    /// Builds the next datagram: an answer to a stranger in its turn, else one of a connection.
+    #[inline]
+    fn build(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+        if self.before_response == 0
+            && let Some(response) = self.core.responses.pop(buf)
+        {
+            self.before_response = RESPONSE_SHARE - 1;
+            return Some(response);
+        }
+        if let Some(transmit) = self.core.transmit(buf) {
+            self.before_response = self.before_response.saturating_sub(1);
+            return Some(transmit);
+        }
+        self.core.responses.pop(buf)
+    }
+
     /// A mapped file was truncated while it was read from, perhaps into the datagram in `buf`: it must not leave.
     /// quinn-proto takes it for sent, and later for lost; the application resets what it cannot send any more.
     #[cold]
@@ -183,11 +206,7 @@ impl Transport for Shard {
         }
         loop {
             self.core.settle(&mut self.applications);
-            let transmit = match self.core.responses.is_empty() {
-                true => self.core.transmit(buf),
-                false => self.core.responses.pop(buf),
-            };
-            match transmit {
+            match self.build(buf) {
                 Some(_) if faults() != self.page_faults => self.page_fault(buf),
                 Some(transmit) => {
                     self.core.counters.udp_sent.add(1);
@@ -240,112 +259,5 @@ impl Transport for Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         self.publish();
-    }
-}
-
-fn check(config: &ShardConfig) -> Result<(), ShardError> {
-    if !(1200..=65_527).contains(&config.udp_payload_max) {
-        return Err(ShardError::UdpPayload(config.udp_payload_max));
-    }
-    let ShardLimits {
-        connections,
-        incoming,
-        retry_above: _, // 0 asks every client to prove its address
-        turn_budget,
-        responses,
-    } = config.limits;
-    let bounds = [
-        ("connections", connections),
-        ("incoming", incoming),
-        ("turn_budget", usize::from(turn_budget)),
-        ("responses", responses),
-    ];
-    if let Some((name, _)) = bounds.into_iter().find(|&(_, bound)| bound == 0) {
-        return Err(ShardError::ZeroLimit(name));
-    }
-    let mut udp_ports = Vec::new();
-    if !config.clients.is_empty() && config.client_udp_port != 0 {
-        udp_ports.push(config.client_udp_port);
-    }
-    for listener in &config.listeners {
-        let udp_port = listener.udp_port;
-        if udp_port == 0 {
-            return Err(ShardError::UdpPortZero);
-        }
-        if udp_ports.contains(&udp_port) {
-            return Err(ShardError::UdpPortTwice(udp_port));
-        }
-        udp_ports.push(udp_port);
-        if listener.services.is_empty() {
-            return Err(ShardError::NoService(udp_port));
-        }
-        let mut alpns = Vec::new();
-        for ServiceConfig { alpn, .. } in &listener.services {
-            if alpns.contains(&alpn) {
-                let alpn = String::from_utf8_lossy(alpn).into_owned();
-                return Err(ShardError::AlpnTwice { udp_port, alpn });
-            }
-            alpns.push(alpn);
-        }
-    }
-    Ok(())
-}
-
-fn endpoint(
-    udp_payload_max: u16,
-    server: Option<quinn_proto::ServerConfig>,
-    randomness: &mut Randomness,
-) -> Result<quinn_proto::Endpoint, ShardError> {
-    let mut config = EndpointConfig::default();
-    let checked = config.max_udp_payload_size(udp_payload_max);
-    checked.map_err(|_| ShardError::UdpPayload(udp_payload_max))?;
-    config.rng_seed(Some(randomness.seed()?));
-    // The port never fragments, so MTU discovery may probe.
-    let allow_mtu_discovery = true;
-    Ok(quinn_proto::Endpoint::new(
-        Arc::new(config),
-        server.map(Arc::new),
-        allow_mtu_discovery,
-        None,
-    ))
-}
-
-/// Seeds: from the operating system, or from a number when a simulation is to repeat.
-struct Randomness {
-    seeded: Option<u64>,
-}
-
-impl Randomness {
-    fn new(seeded: Option<u64>) -> Result<Self, ShardError> {
-        Ok(Self { seeded })
-    }
-
-    fn seed(&mut self) -> Result<[u8; 32], ShardError> {
-        let mut seed = [0; 32];
-        match &mut self.seeded {
-            // quinn-proto spreads what it is given through ChaCha; distinct is enough.
-            Some(next) => {
-                seed[..8].copy_from_slice(&next.to_le_bytes());
-                *next = next.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            }
-            None => {
-                let random = default_provider().secure_random;
-                random
-                    .fill(&mut seed)
-                    .map_err(|_| ShardError::NoRandomness)?;
-            }
-        }
-        Ok(seed)
-    }
-
-    /// A dynamic port (RFC 6335 §6) that is not in `taken`.
-    fn udp_port(&mut self, taken: &[u16]) -> Result<u16, ShardError> {
-        loop {
-            let seed = self.seed()?;
-            let udp_port = 49_152 + u16::from_le_bytes([seed[0], seed[1]]) % 16_384;
-            if !taken.contains(&udp_port) {
-                return Ok(udp_port);
-            }
-        }
     }
 }

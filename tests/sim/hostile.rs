@@ -99,6 +99,20 @@ fn a_flood_of_questions_fills_a_bounded_queue() {
 }
 
 #[test]
+fn a_flood_of_questions_does_not_take_the_port_from_connections() {
+    let (mut net, _, client) = pair(&Setup::default(), vec![Request::download(1_000_000)]);
+    net.link.rate = Some(10_000_000);
+    net.run_until(SECOND, |net| {
+        for _ in 0..4 {
+            net.inject(from_nobody(long_header(0xabcd_0001, 1_200)));
+        }
+        client.lock().completed.len() == 1
+    });
+    assert!(net.counters(0).responses.get() > 100);
+    assert!(net.counters(0).dropped_response_queue_full.get() > 100);
+}
+
+#[test]
 fn an_unknown_udp_port_is_counted() {
     let (mut net, ..) = pair(&Setup::default(), Vec::new());
     let mut wire = from_nobody(vec![0; 100]);

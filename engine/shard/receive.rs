@@ -1,0 +1,94 @@
+//! From a datagram to the connection that it belongs to, or to a new one.
+
+use std::net::IpAddr;
+
+use poll::Datagram;
+use quinn_proto::{DatagramEvent, EcnCodepoint, Incoming};
+
+use super::core::{Core, mark};
+use super::entry::any;
+use super::transmit::outgoing;
+
+impl Core {
+    /// Takes a datagram in and finds whose it is.
+    pub(crate) fn receive(&mut self, datagram: Datagram) {
+        let udp_port = datagram.path.local_udp_port;
+        let found = self
+            .endpoints
+            .iter_mut()
+            .enumerate()
+            .find(|(_, e)| e.udp_port == udp_port);
+        let Some((index, endpoint)) = found else {
+            self.counters.dropped_unknown_udp_port.add(1);
+            return;
+        };
+        self.counters.udp_received.add(1);
+        let remote = any(datagram.path.remote);
+        let local = Some(IpAddr::V6(datagram.path.local));
+        let ecn = EcnCodepoint::from_bits(datagram.ecn as u8);
+        let mut buffer = self.responses.buffer();
+        let event =
+            endpoint
+                .quinn
+                .handle(self.now, remote, local, ecn, datagram.payload, &mut buffer);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                self.responses.recycle(buffer);
+                let index = endpoint.routes.get(handle.0).copied().unwrap_or(u32::MAX);
+                if let Some(entry) = self.entries.get_mut(index as usize) {
+                    entry.quinn.handle_event(event);
+                    entry.touched = true;
+                    mark(&mut entry.dirty, &mut self.dirty, index);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.admit(index, incoming, buffer),
+            Some(DatagramEvent::Response(transmit)) => self.respond(index, transmit, buffer),
+            None => self.responses.recycle(buffer),
+        }
+    }
+
+    /// Accepts a new connection, or answers why not.
+    fn admit(&mut self, index: usize, incoming: Incoming, mut buffer: Vec<u8>) {
+        let endpoint = &mut self.endpoints[index].quinn;
+        let full =
+            self.entries.len() >= self.limits.connections || self.incoming >= self.limits.incoming;
+        if full || self.stopping {
+            self.counters.connections_refused.add(1);
+            let refusal = endpoint.refuse(incoming, &mut buffer);
+            return self.respond(index, refusal, buffer);
+        }
+        let unproven = !incoming.remote_address_validated() && incoming.may_retry();
+        if self.incoming >= self.limits.retry_above && unproven {
+            return match endpoint.retry(incoming, &mut buffer) {
+                Ok(retry) => {
+                    self.counters.retries.add(1);
+                    self.respond(index, retry, buffer);
+                }
+                Err(error) => endpoint.ignore(error.into_incoming()),
+            };
+        }
+        match endpoint.accept(incoming, self.now, &mut buffer, None) {
+            Ok((handle, connection)) => {
+                self.responses.recycle(buffer);
+                self.counters.connections_accepted.add(1);
+                self.incoming += 1;
+                self.insert(index as u16, handle, connection);
+            }
+            Err(error) => {
+                self.counters.handshakes_failed.add(1);
+                match error.response {
+                    Some(response) => self.respond(index, response, buffer),
+                    None => self.responses.recycle(buffer),
+                }
+            }
+        }
+    }
+
+    fn respond(&mut self, index: usize, transmit: quinn_proto::Transmit, buffer: Vec<u8>) {
+        let response = outgoing(&transmit, self.endpoints[index].udp_port);
+        match self.responses.push(response, buffer) {
+            true => self.counters.responses.add(1),
+            false => self.counters.dropped_response_queue_full.add(1),
+        }
+    }
+}
