@@ -6,10 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use stoq::transport::IPV6_UDP_HEADERS;
 
 use crate::child::{ChildError, run_json};
 
-/// Time that a run may take beyond its duration: start, warm-up and drain.
+/// Time at the start of a run that its goodput leaves out.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// Time that a run may take beyond that: start and drain.
 const OVERHEAD_MAX: Duration = Duration::from_secs(30);
 
 /// What differs between runs.
@@ -59,7 +62,10 @@ pub fn run(
         .arg("run")
         .arg("--config")
         .arg(&config)
-        .args(["--duration", &format!("{}ms", duration.as_millis())])
+        .args([
+            "--duration",
+            &format!("{}ms", (WARM_UP + duration).as_millis()),
+        ])
         .arg("--json");
     let report = run_json(&mut command, folder, duration + OVERHEAD_MAX)?;
     judge(&report, variant).map_err(|problem| ChildError::Output {
@@ -82,6 +88,12 @@ fn judge(report: &Value, variant: Variant) -> Result<Report, String> {
         if value != 0.0 {
             return Err(format!("{pointer} is {value}, not 0"));
         }
+    }
+    let (mtu, udp_payload) = (number("/quic/mtu")?, variant.mtu - IPV6_UDP_HEADERS);
+    if mtu != f64::from(udp_payload) {
+        return Err(format!(
+            "datagrams carried {mtu} bytes at most, not {udp_payload}"
+        ));
     }
     let other_path = if variant.tx_path == "in_place" {
         "/tx/copied"
@@ -151,8 +163,9 @@ clients:
     trust: {{ identity: made-here }}
     perf: {{ streams: 1, upload: 0, download: 64MiB, repeat: true }}
 run:
-  warmup: 500ms
-"#
+  warmup: {}ms
+"#,
+        WARM_UP.as_millis()
     )
 }
 
@@ -175,7 +188,7 @@ mod tests {
             "rx": {"frames": 10_000, "copied": 800},
             "tx": {"in_place": 10_000, "copied": 0},
             "mbufs": {"in_use_at_exit": 0},
-            "quic": {"lost_packets": 0},
+            "quic": {"lost_packets": 0, "mtu": 1452},
             "lcores": [{"ns_per_frame": 700.0}, {"ns_per_frame": 900.0}],
         })
     }
@@ -191,6 +204,7 @@ mod tests {
         let cases = [
             ("/mbufs/in_use_at_exit", json!(1)),
             ("/connections/lost", json!(1)),
+            ("/quic/mtu", json!(1389)),
             ("/rx/copied", json!(9_000)),
             ("/tx/copied", json!(9_000)),
             ("/goodput_gbps", json!(null)),
