@@ -244,7 +244,7 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--fingerprint", help="sha256:... of the server's certificate")
     arguments.add_argument("--certificate", help="PEM file, for servers that ask for one")
     arguments.add_argument("--key", help="PEM file")
-    arguments.add_argument("--timeout", type=float, default=120.0, help="seconds for all of it")
+    arguments.add_argument("--timeout", type=float, default=300.0, help="seconds for all of it")
     commands = arguments.add_subparsers(required=True)
 
     def command(function, name: str | None = None) -> argparse.ArgumentParser:

@@ -126,6 +126,10 @@ async def main() -> None:
         for connection in connections:
             connection.close(error_code=7, reason_phrase="closed by the server")
     await stopped.wait()
+    # A connection that its client closed ends only after a while (RFC 9000 §10.2): report it, too.
+    endings = [asyncio.create_task(connection.wait_closed()) for connection in connections]
+    if endings:
+        await asyncio.wait(endings, timeout=2.0)
     server.close()
 
 
