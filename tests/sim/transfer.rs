@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use stoq::shard::ShardLimits;
-
 use crate::apps::{Client, Log, Request, Server};
 use crate::net::{Link, Net, PAYLOAD_MAX, Setup};
 
@@ -76,20 +74,15 @@ fn reordering_and_duplication() {
 }
 
 #[test]
-fn losses_are_counted_and_repeat_with_the_seed() {
-    let link = || Link {
+fn losses_are_counted() {
+    let link = Link {
         loss: 0.02,
         ..Link::default()
     };
-    let run = || {
-        let (mut net, ..) = transfer(link(), vec![Request::download(4 * MIB)]);
-        net.shard(0).publish();
-        (
-            net.counters(0).lost_packets.get(),
-            net.counters(0).congestion_events.get(),
-        )
-    };
-    let (lost, events) = run();
+    let (mut net, ..) = transfer(link, vec![Request::download(4 * MIB)]);
+    net.shard(0).publish();
+    let lost = net.counters(0).lost_packets.get();
+    let events = net.counters(0).congestion_events.get();
     // About 4 MiB / 1452 × 2 % = 58 datagrams.
     assert!((20..200).contains(&lost), "{lost} packets lost");
     assert!(events > 0 && events <= lost, "{events} congestion events");
@@ -204,16 +197,28 @@ fn two_bulk_connections_share_a_full_link() {
 
 #[test]
 fn small_requests_are_not_held_up_by_a_bulk_transfer() {
-    let setup = Setup {
-        limits: ShardLimits {
-            turn_budget: 16,
-            ..ShardLimits::default()
-        },
-        ..Setup::default()
-    };
+    let (worst, bulk) = small_requests_beside_bulk(16);
+    // The first one includes the handshake: some round trips, each of which waits for a turn.
+    assert!(
+        worst < Duration::from_millis(10),
+        "a request took {worst:?}"
+    );
+    assert!(bulk > 4 * MIB, "the transfer went on: {bulk} bytes");
+    let (without_turns, _) = small_requests_beside_bulk(u16::MAX);
+    assert!(
+        without_turns > 4 * worst,
+        "turns matter: {without_turns:?} without"
+    );
+}
+
+/// The longest of 100 small requests, one after the other beside a transfer, and the bytes of the latter. The handshake
+/// counts as part of the first.
+fn small_requests_beside_bulk(turn_budget: u16) -> (Duration, u64) {
+    let mut setup = Setup::default();
+    setup.limits.turn_budget = turn_budget;
     let (server, bulk, small) = (Log::default(), Log::default(), Log::default());
     let mut net = Net::new(Link {
-        // A datagram takes 100 µs, a turn's budget 1.6 ms.
+        // A datagram takes 100 µs, a turn of 16 takes 1.6 ms.
         rate: Some(14_520_000),
         latency: Duration::from_micros(50),
         ..Link::default()
@@ -230,22 +235,15 @@ fn small_requests_are_not_held_up_by_a_bulk_transfer() {
         vec![Request::download(500); 100],
     );
     requests.outstanding = 1;
-    requests.start = Some(net.now + SECOND / 2);
+    let start = net.now + SECOND / 2;
+    requests.start = Some(start);
     net.add(setup.clients(vec![Box::new(transfer), Box::new(requests)]));
-    net.run_until(5 * SECOND, |_| small.lock().completed.len() == 100);
+    net.run_until(20 * SECOND, |_| small.lock().completed.len() == 100);
 
-    let times: Vec<_> = small.lock().completed.iter().map(|&(at, ..)| at).collect();
-    let worst = times
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .max()
-        .unwrap();
-    assert!(
-        worst < Duration::from_millis(10),
-        "a request took {worst:?}"
-    );
-    assert!(
-        bulk.lock().received.values().sum::<u64>() > 4 * MIB,
-        "the transfer went on"
-    );
+    let small = small.lock();
+    let ends = small.completed.iter().map(|&(at, ..)| at);
+    let times: Vec<_> = [start].into_iter().chain(ends).collect();
+    let worst = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+    let bytes = bulk.lock().received.values().sum();
+    (worst.unwrap(), bytes)
 }
