@@ -12,7 +12,7 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval(pub Duration);
 
-/// Events a second: a whole number, 1 or more, with `/s`.
+/// Events a second: a whole number from 1 to 1 000 000 000, with `/s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(pub u64);
 
@@ -107,14 +107,19 @@ impl fmt::Display for Interval {
     }
 }
 
+impl Rate {
+    /// One event a nanosecond: what clocks tell apart.
+    const MAX: u64 = 1_000_000_000;
+}
+
 impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (number, unit) = split(text, "a rate such as 100/s")?;
         match unit {
-            "/s" if number > 0 => Ok(Self(number)),
-            "/s" => Err(format!("`{text}`: the rate must be 1/s or more")),
+            "/s" if (1..=Self::MAX).contains(&number) => Ok(Self(number)),
+            "/s" => Err(format!("`{text}`: a rate is 1/s to {}/s", Self::MAX)),
             "" => Err(format!("`{text}` has no unit: write `{text}/s`")),
             _ => Err(wrong_unit(text, unit, "/s")),
         }
@@ -207,7 +212,11 @@ mod tests {
         assert_eq!("100/s".parse(), Ok(Rate(100)));
         assert_eq!(error::<Rate>("100"), "`100` has no unit: write `100/s`");
         assert_eq!(error::<Rate>("100/m"), "`100/m`: unknown unit `/m`; use /s");
-        assert_eq!(error::<Rate>("0/s"), "`0/s`: the rate must be 1/s or more");
+        assert_eq!("1000000000/s".parse(), Ok(Rate(1_000_000_000)));
+        for text in ["0/s", "1000000001/s"] {
+            let expected = format!("`{text}`: a rate is 1/s to 1000000000/s");
+            assert_eq!(error::<Rate>(text), expected);
+        }
     }
 
     #[test]
