@@ -26,7 +26,8 @@ pub struct Client {
     pub identity: Option<String>,
     /// Connections, 1 or more; default 1.
     pub connections: Option<u32>,
-    /// Whether requests go out as 0-RTT data when a ticket allows it; default false.
+    /// Whether requests go out as 0-RTT data where a ticket allows it; default false. The first connection is then made
+    /// alone, and the others when it has had time to receive tickets.
     #[serde(default)]
     pub early_data: bool,
     /// The QUIC performance protocol.
@@ -90,7 +91,8 @@ pub struct HqClient {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EchoClient {
-    /// Streams of a connection, 1 or more; default 1. Not with `datagrams`.
+    /// Streams of a connection, with one message under way on each; with `datagrams`, datagrams under way on a
+    /// connection. 1 or more; default 1. At a `rate`, messages follow it instead of each other.
     pub streams: Option<u32>,
     /// Bytes of a message, 8 or more; default 64 B.
     pub size: Option<Size>,

@@ -9,6 +9,7 @@ use super::port::PortPlan;
 use super::seconds;
 use super::transport::TransportPlan;
 use crate::config::{Client, ConfigError, EchoClient, HqClient, PerfClient, Source};
+use crate::services::hq::request::relative_path;
 
 /// What QUIC puts around an unreliable datagram in its packet at most, bytes: first byte, connection ID of 20, packet
 /// number of 4, frame type and length, AEAD tag of 16.
@@ -74,7 +75,8 @@ pub struct HqLoad {
 /// Round trips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct EchoLoad {
-    /// Streams of a connection; 0 with `datagrams`.
+    /// Streams of a connection, each with one message under way; with `datagrams`, datagrams under way on a connection.
+    /// A `rate` bounds neither.
     pub streams: u32,
     /// Bytes of a message, 8 or more.
     pub size: u64,
@@ -154,6 +156,8 @@ fn hq_load(source: &Source, key: &str, hq: &HqClient) -> Result<HqLoad, ConfigEr
             format!("the path is longer than {HQ_PATH_MAX} bytes")
         } else if path.contains(unfit) {
             format!("`{path}` holds a blank or a control character, which HTTP/0.9 cannot carry")
+        } else if let Err(error) = relative_path(path.as_bytes()) {
+            format!("`{path}`: {error}; name a file plainly, as in `/folder/file`")
         } else {
             continue;
         };
@@ -175,10 +179,6 @@ fn echo_load(
     const SIZE_DEFAULT: u64 = 64;
     const SIZE_MIN: u64 = 8;
     const SIZE_MAX: u64 = 1 << 30;
-    if echo.datagrams && echo.streams.is_some() {
-        let message = "`datagrams` use no streams; remove one of the two";
-        return Err(source.error(format!("{key}.streams"), message));
-    }
     at_least_one(source, key, "requests", echo.requests)?;
     let size = echo.size.map_or(SIZE_DEFAULT, |size| size.0);
     let max = if echo.datagrams {
@@ -195,13 +195,8 @@ fn echo_load(
         let message = format!("{size} is out of range: {what} has {SIZE_MIN}..={max} bytes");
         return Err(source.error(format!("{key}.size"), message));
     }
-    let streams = if echo.datagrams {
-        0
-    } else {
-        streams(source, key, echo.streams, 1)?
-    };
     Ok(EchoLoad {
-        streams,
+        streams: streams(source, key, echo.streams, 1)?,
         size,
         datagrams: echo.datagrams,
         rate: echo.rate.map(|rate| rate.0),

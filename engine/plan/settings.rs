@@ -69,7 +69,7 @@ pub(super) fn limits(config: &Config, source: &Source) -> Result<LimitsPlan, Con
         responses: bound("responses", limits.responses, 64, 1 << 16)?,
         turn_budget: bound("turn_budget", limits.turn_budget, 16, 1024)? as u16,
         neighbours: bound("neighbours", limits.neighbours, 1024, 1 << 20)?,
-        waiting_datagrams: bound("waiting_datagrams", limits.waiting_datagrams, 64, 1 << 16)?,
+        waiting_datagrams: bound("waiting_datagrams", limits.waiting_datagrams, 256, 1 << 16)?,
         open_files: bound("open_files", limits.open_files, 1024, 1 << 16)?,
     })
 }
