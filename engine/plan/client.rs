@@ -29,7 +29,7 @@ pub struct ClientPlan {
     pub identity: Option<usize>,
     /// Connections.
     pub connections: u32,
-    /// Whether requests go out as 0-RTT data when a ticket allows it.
+    /// Whether requests go out as 0-RTT data where a ticket allows it; the first connection is then made alone.
     pub early_data: bool,
     /// What is done.
     pub load: Load,
@@ -121,6 +121,9 @@ fn one(
             port.name
         );
         return Err(source.error(at("remote"), message));
+    }
+    if let Some(name) = &client.server_name {
+        names::host(source, &at("server_name"), name)?;
     }
     Ok(ClientPlan {
         name: client.name.clone(),

@@ -59,12 +59,17 @@ fn origin(
 ) -> Result<IdentitySource, ConfigError> {
     let at = |key: &str| format!("identities[{index}].{key}");
     match (&identity.self_signed, &identity.certificate, &identity.key) {
-        (Some(names), None, None) => {
-            if names.is_empty() || names.iter().any(String::is_empty) {
+        (Some(hosts), None, None) => {
+            if hosts.is_empty() || hosts.iter().any(String::is_empty) {
                 let message = "give the names the certificate is for, such as [\"localhost\"]";
                 return Err(source.error(at("self_signed"), message));
             }
-            Ok(IdentitySource::SelfSigned(names.clone()))
+            for (number, name) in hosts.iter().enumerate() {
+                let key = format!("{}[{number}]", at("self_signed"));
+                // A certificate may be for all names of a domain.
+                names::host(source, &key, name.strip_prefix("*.").unwrap_or(name))?;
+            }
+            Ok(IdentitySource::SelfSigned(hosts.clone()))
         }
         (None, Some(certificate), Some(key)) => {
             let certificate = file(source, &at("certificate"), certificate)?;

@@ -113,6 +113,7 @@ impl Plan {
         let mut notes = Vec::new();
         let eal = eal::Arguments::new(config, source, given)?;
         let mut ports = port::plan(config, source, &eal)?;
+        port::note_queues(&ports, &mut notes);
         let mut shards = shard::plan(config, source, &eal, &ports)?;
         pool::plan(config, source, &mut ports, &shards)?;
         let limits = settings::limits(config, source)?;

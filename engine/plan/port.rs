@@ -113,6 +113,19 @@ pub(super) fn plan(
     Ok(ports)
 }
 
+/// Says what several queues do not do yet.
+pub(super) fn note_queues(ports: &[PortPlan], notes: &mut Vec<String>) {
+    let several = |port: &&PortPlan| port.queues > 1 && matches!(port.kind, PortKind::Device(_));
+    notes.extend(ports.iter().filter(several).map(|port| {
+        format!(
+            "the port `{}` has {} queues, and a device gives what is no UDP to queue 0 as a rule: \
+             neighbour discovery then reaches the first shard only, and the others neither resolve \
+             a neighbour that has not sent to them nor hear a router; use 1 queue where that matters",
+            port.name, port.queues
+        )
+    }));
+}
+
 fn one(
     config: &Config,
     source: &Source,
@@ -126,6 +139,7 @@ fn one(
         let message = format!("{mtu} is out of range: an IPv6 MTU here is {MTU_MIN}..={MTU_MAX}");
         return Err(source.error(at("mtu"), message));
     }
+    names::port(source, &at("name"), &port.name)?;
     let kind = kind(config, source, eal, index)?;
     let is_link = matches!(kind, PortKind::Link { .. });
     let checksum = match port.checksum {

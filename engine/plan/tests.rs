@@ -267,6 +267,13 @@ fn ports() {
         problem(&[("name: tap", "name: left")]),
         "x.yaml:10:11: ports[2].name: the name `left` is that of ports[0]; choose another"
     );
+    for name in ["a-name-of-twenty-let", "a/b", "\"a b\"", "ü"] {
+        let text = problem(&[("  - name: tap", &format!("  - name: {name}"))]);
+        assert!(
+            text.starts_with("x.yaml:10:11: ports[2].name: ") && text.contains("at most 19"),
+            "{text}"
+        );
+    }
     assert_eq!(
         problem(&[("mtu: 1500", "mtu: 1200")]),
         "x.yaml:5:10: ports[0].mtu: 1200 is out of range: an IPv6 MTU here is 1280..=9600"
@@ -519,6 +526,10 @@ fn identities() {
         "x.yaml:20:18: identities[0].self_signed: give the names the certificate is for, such as \
          [\"localhost\"]"
     );
+    assert_eq!(
+        problem(&[("[\"localhost\"]", "[\"*.example.com\", \"ünter\"]")]),
+        "x.yaml:20:36: identities[0].self_signed[1]: `ünter` is neither a DNS name nor an IP address"
+    );
 }
 
 #[test]
@@ -639,6 +650,18 @@ fn a_listener_on_some_of_the_shards_is_worth_a_note() {
 }
 
 #[test]
+fn several_queues_of_a_device_are_worth_a_note() {
+    let text = edited(&[(
+        "shards:\n",
+        "shards:\n  - { name: second, port: tap, queue: 1, lcore: 1 }\n",
+    )]);
+    let plan = plan_of(text, &Given::default()).unwrap();
+    let note = "the port `tap` has 2 queues";
+    let found = plan.notes.iter().filter(|text| text.starts_with(note));
+    assert_eq!(found.count(), 1, "{:?}", plan.notes);
+}
+
+#[test]
 fn clients() {
     let perf = "perf: { download: 1MiB, requests: 10 }";
     assert_eq!(
@@ -678,6 +701,34 @@ fn clients() {
         problem(&[(perf, "perf: { rate: 100 }")]),
         "x.yaml:41:19: clients[0].perf.rate: `100` has no unit: write `100/s`"
     );
+    for path in ["/a/../b", "//x", "/a\\\\b"] {
+        let text = problem(&[(perf, &format!("hq: {{ paths: [\"{path}\"] }}"))]);
+        assert!(
+            text.starts_with("x.yaml:41:19: clients[0].hq.paths[0]: ")
+                && text.contains("name a file plainly"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        problem(&[(perf, "server_name: \"foo bar\"\n    perf: {}")]),
+        "x.yaml:41:18: clients[0].server_name: `foo bar` is neither a DNS name nor an IP address"
+    );
+}
+
+#[test]
+fn echo_datagrams_are_one_at_a_time_or_as_many_as_streams_says() {
+    for (text, expected) in [
+        ("echo: { datagrams: true }", 1),
+        ("echo: { datagrams: true, streams: 7 }", 7),
+    ] {
+        let perf = "perf: { download: 1MiB, requests: 10 }";
+        let plan = plan_of(edited(&[(perf, text)]), &Given::default()).unwrap();
+        let client = plan.shards.iter().find_map(|shard| shard.clients.first());
+        let Load::Echo(load) = &client.unwrap().load else {
+            panic!("{client:?}");
+        };
+        assert_eq!((load.datagrams, load.streams), (true, expected));
+    }
 }
 
 #[test]

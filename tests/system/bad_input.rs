@@ -67,6 +67,11 @@ const FAULTS: &[Fault] = &[
     Fault("identity: me\n", "identity: me\n    client_auth: ^required\n", &["trust"]),
     Fault("remote: \"[fd00:5701::1]:4433\"", "remote: ^\"fd00:5701::1\"", &["remote"]),
     Fault("echo: { size: 64B, duration: 1s }", "echo: {}\n    perf: {}", &["clients[0]", "perf"]),
+    Fault("echo: { size: 64B, duration: 1s }", "hq: { paths: [^\"/a/../b\"] }", &["hq.paths[0]", "`/a/../b`"]),
+    Fault("echo: { size: 64B, duration: 1s }", "echo: { rate: ^2000000000/s }", &["echo.rate", "1000000000/s"]),
+    Fault("server_name: localhost", "server_name: ^foo bar", &["clients[0].server_name", "foo bar"]),
+    Fault("certificate: @server.pem, key: @server.key", "self_signed: [^\"a b\"]", &["self_signed[0]", "DNS"]),
+    Fault("- { name: left, link: right", "- { name: ^a-name-of-twenty-let, link: right", &["ports[0].name", "19"]),
     Fault("clients:\n  - name", "clients:\n  - [\n  ^- name", &[]),
     Fault("\"-m\", \"256\"", "\"-m\", \"8\"", &["MiB", "-m"]),
 ];
