@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use bench::idle::IdleConnections;
 use criterion::{BenchmarkId, Criterion};
@@ -39,16 +40,19 @@ fn measure(c: &mut Criterion) -> Result<(), Box<dyn Error>> {
             b.iter(|| black_box(idle.empty_turn()));
         });
         group.bench_function(BenchmarkId::new("keep-alive", connections), |b| {
-            b.iter(|| keep_alive(&mut idle));
+            b.iter_custom(|iterations| keep_alives(&mut idle, iterations));
         });
     }
     Ok(())
 }
 
-/// Until the next ping has been sent.
-fn keep_alive(idle: &mut IdleConnections) {
-    let sent = idle.sent();
-    while idle.sent() == sent {
+/// The time for `count` pings. Those that are due at the same time are sent in one step, so there may be more.
+fn keep_alives(idle: &mut IdleConnections, count: u64) -> Duration {
+    let (start, before) = (Instant::now(), idle.sent());
+    while idle.sent() - before < count {
         idle.step();
     }
+    start
+        .elapsed()
+        .mul_f64(count as f64 / (idle.sent() - before) as f64)
 }
