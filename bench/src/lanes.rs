@@ -86,8 +86,8 @@ pub fn join<A: Transport, B: Transport>(
     });
     let [left_end, right_end] = link(eal, [&names[0], &names[1]], [&configs[0], &configs[1]])?;
     Ok((
-        lane(left_end, LEFT, pools[0], settings, left)?,
-        lane(right_end, RIGHT, pools[1], settings, right)?,
+        lane(left_end, LEFT, pools, settings, left)?,
+        lane(right_end, RIGHT, [pools[1], pools[0]], settings, right)?,
     ))
 }
 
@@ -108,7 +108,7 @@ fn pool(eal: &Eal, name: &str, settings: LaneSettings) -> Result<Mempool, hugepa
 fn lane<T: Transport>(
     (port, mut queues): LinkEnd,
     address: SocketAddrV6,
-    pool: Mempool,
+    [pool, rx_pool]: [Mempool; 2],
     settings: LaneSettings,
     transport: T,
 ) -> Result<Lane<T>, Box<dyn Error>> {
@@ -130,6 +130,7 @@ fn lane<T: Transport>(
     );
     let config = LaneConfig {
         pool,
+        rx_pool,
         tx_path: settings.tx_path,
         rx_copybreak: settings.rx_copybreak,
         pool_low_mark: settings.mbufs as usize / 8,

@@ -31,7 +31,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::clients::ClientResults;
-use crate::plan::{ChecksumPlan, Idle, Plan, PortPlan, TxPathPlan};
+use crate::plan::{ChecksumPlan, Idle, Plan, PortKind, PortPlan, TxPathPlan};
 use crate::shard::{Shard, ShardConfig, ShardCounters, ShardError};
 use ports::OpenPort;
 use quic::Quic;
@@ -151,8 +151,7 @@ pub fn run(
             .name("control".to_owned())
             .spawn_scoped(scope, move || {
                 leave_lcores(plan);
-                // Without a start there is nothing to watch.
-                started.recv().ok().map(|()| supervisor.watch(live))
+                supervisor.watch(&started, live)
             });
         let thread = spawned.map_err(system("control thread"))?;
         // Dropped when this closure ends, however it ends, so that the control thread does.
@@ -202,7 +201,23 @@ fn drive(
     go: mpsc::Sender<()>,
 ) -> Result<Outcome, RunError> {
     let eal = Eal::start(&plan.eal.arguments)?;
-    let mut ports = ports::open(&eal, plan)?;
+    let outcome = drive_on(&eal, plan, configs, watched, control, go);
+    if let Err(error) = eal.cleanup() {
+        warn!("{error}; EAL is left as it is");
+    }
+    outcome
+}
+
+/// From opening the ports to closing them.
+fn drive_on(
+    eal: &Eal,
+    plan: &Plan,
+    configs: Vec<ShardConfig>,
+    watched: &Watched,
+    control: &Control,
+    go: mpsc::Sender<()>,
+) -> Result<Outcome, RunError> {
+    let mut ports = ports::open(eal, plan, control)?;
     let mut lanes = Vec::new();
     for (index, config) in configs.into_iter().enumerate() {
         lanes.push(lane(
@@ -240,21 +255,14 @@ fn drive(
         .iter()
         .filter_map(|client| Some((client.name.clone(), client.handle.take_results()?)))
         .collect();
-    let outcome = Outcome {
+    Ok(Outcome {
         measured: Measured::default(),
         shards,
         devices,
         mbuf_capacity: pools.iter().map(|pool| u64::from(pool.capacity())).sum(),
         mbufs_in_use_at_exit: pools.iter().map(|pool| u64::from(pool.in_use())).sum(),
         clients,
-    };
-    if let Err(out) = eal.cleanup() {
-        warn!(
-            mbufs = out,
-            "packet buffers are still in use; EAL is left as it is"
-        );
-    }
-    Ok(outcome)
+    })
 }
 
 /// Puts a shard on its queue pair.
@@ -267,6 +275,11 @@ fn lane(
 ) -> Result<Lane<Shard>, RunError> {
     let shard_plan = &plan.shards[index];
     let port_plan = &plan.ports[shard_plan.port];
+    // What crosses a link stays in the mbuf that the other end built it in.
+    let rx_pool = match port_plan.kind {
+        PortKind::Device(_) => ports[shard_plan.port].pool,
+        PortKind::Link { peer } => ports[peer].pool,
+    };
     let port = &mut ports[shard_plan.port];
     let now = Instant::now();
     let shard = Shard::new(config, now).map_err(|source| RunError::Shard {
@@ -282,6 +295,7 @@ fn lane(
     }
     let config = LaneConfig {
         pool: port.pool,
+        rx_pool,
         tx_path: match port_plan.tx_path {
             TxPathPlan::InPlace => TxPath::InPlace,
             TxPathPlan::Scratch => TxPath::Scratch,

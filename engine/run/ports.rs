@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
-use poll::{Eal, Port, PortConfig, PortError, QueuePair};
+use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -46,7 +46,7 @@ pub enum OpenError {
 }
 
 /// Opens every port, in the order of the plan.
-pub(super) fn open(eal: &Eal, plan: &Plan) -> Result<Vec<OpenPort>, OpenError> {
+pub(super) fn open(eal: &Eal, plan: &Plan, control: &Control) -> Result<Vec<OpenPort>, OpenError> {
     let mut open: Vec<Option<OpenPort>> = plan.ports.iter().map(|_| None).collect();
     for index in 0..plan.ports.len() {
         if open[index].is_some() {
@@ -64,7 +64,7 @@ pub(super) fn open(eal: &Eal, plan: &Plan) -> Result<Vec<OpenPort>, OpenError> {
     }
     let open: Vec<OpenPort> = open.into_iter().flatten().collect();
     for (port, plan) in open.iter().zip(&plan.ports) {
-        await_link(&port.port, plan);
+        await_link(&port.port, plan, control);
     }
     Ok(open)
 }
@@ -130,9 +130,9 @@ fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
 
 /// A link that is down at start may come up later (the other process of a memif pair may not run yet), so it is no
 /// error.
-fn await_link(port: &Port, plan: &PortPlan) {
+fn await_link(port: &Port, plan: &PortPlan, control: &Control) {
     let limit: Duration = plan.link_up_timeout;
-    let link = port.wait_for_link(limit);
+    let link = port.wait_for_link(limit, || control.requested() != Stop::No);
     let info = port.info();
     if link.up {
         info!(

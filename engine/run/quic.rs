@@ -300,11 +300,9 @@ impl<'a> Quic<'a> {
                     paths: load.paths.clone(),
                     output: load.output.clone(),
                 };
-                boxed(
-                    client
-                        .application(ThreadStart::default())
-                        .map_err(refused)?,
-                )
+                let plan = self.plan.clone();
+                let start = ThreadStart::new(move || super::leave_lcores(&plan));
+                boxed(client.application(start).map_err(refused)?)
             }
             Load::Echo(load) => {
                 let client = EchoClient {

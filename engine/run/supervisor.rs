@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use poll::{Control, LaneCounters, Stop};
@@ -55,9 +56,20 @@ pub(super) struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Watches until the workers have ended. `live` is called once a second with what is watched and the time since the
-    /// start.
-    pub(super) fn watch(mut self, live: &mut dyn FnMut(&Watched, Duration)) -> Measured {
+    /// Waits for the start, then watches until the workers have ended. `live` is called once a second with what is
+    /// watched and the time since the start. `None` when there was no start: the sender of `started` is gone.
+    pub(super) fn watch(
+        mut self,
+        started: &Receiver<()>,
+        live: &mut dyn FnMut(&Watched, Duration),
+    ) -> Option<Measured> {
+        loop {
+            match started.recv_timeout(STEP) {
+                Ok(()) => break,
+                Err(RecvTimeoutError::Timeout) => self.heed_signals(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
         self.await_first_turns();
         info!(shards = self.watched.shards.len(), "ready");
         let start = Instant::now();
@@ -90,7 +102,7 @@ impl Supervisor<'_> {
                 live(&self.watched, now - start);
             }
         }
-        measured.unwrap_or_else(|| self.measure(start, counting))
+        Some(measured.unwrap_or_else(|| self.measure(start, counting)))
     }
 
     /// Lanes publish their counters for the first time some turns after they start.

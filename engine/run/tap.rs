@@ -1,5 +1,6 @@
 //! TAP interfaces that are taken. The driver opens them for several queues, so the kernel would join a second engine to
-//! the first one's interface without a word, and give each half of the frames.
+//! the first one's interface without a word, and give each half of the frames. Without `iface=` the kernel chooses a
+//! name that is free (`dtap0`, `dtap1`, …), so there is nothing to look for.
 
 use thiserror::Error;
 

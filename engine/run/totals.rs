@@ -111,16 +111,7 @@ impl Outcome {
     fn dropped(&self) -> Vec<(&'static str, u64)> {
         let mut dropped = BTreeMap::<&'static str, u64>::new();
         for shard in &self.shards {
-            let counters = &shard.counters;
-            let of_shard = [
-                ("unknown_udp_port", counters.dropped_unknown_udp_port.get()),
-                (
-                    "tx_response_queue_full",
-                    counters.dropped_response_queue_full.get(),
-                ),
-                ("tx_page_fault", counters.discarded_page_fault.get()),
-            ];
-            for (name, count) in shard.lane.drops.iter().chain(of_shard) {
+            for (name, count) in shard.lane.drops.iter().chain(of_shard(&shard.counters)) {
                 *dropped.entry(name).or_default() += count;
             }
         }
@@ -133,18 +124,33 @@ impl Outcome {
     }
 }
 
+/// What a shard dropped, by name.
+fn of_shard(counters: &ShardCounters) -> [(&'static str, u64); 4] {
+    [
+        ("unknown_udp_port", counters.dropped_unknown_udp_port.get()),
+        ("quic_ignored", counters.dropped_quic_ignored.get()),
+        (
+            "tx_response_queue_full",
+            counters.dropped_response_queue_full.get(),
+        ),
+        ("tx_page_fault", counters.discarded_page_fault.get()),
+    ]
+}
+
 impl Watched {
-    /// The counters now, for the live line.
+    /// The counters now, for the live line. What devices drop is known to the report only, when they are closed.
     pub fn sample(&self, plan: &Plan, at: Duration) -> Sample {
         let lanes: Vec<_> = self.lanes.iter().map(|lane| lane.read()).collect();
         let shards = || self.shards.iter();
+        let of_shards = shards().flat_map(|shard| of_shard(shard));
         Sample {
             at,
             bytes_received: shards().map(|shard| shard.bytes_received.get()).sum(),
             rx_frames: lanes.iter().map(|lane| lane.rx_frames).sum(),
             tx_frames: lanes.iter().map(|lane| lane.tx_frames).sum(),
             connections: shards().map(|shard| shard.connections_current.get()).sum(),
-            dropped: lanes.iter().map(|lane| lane.drops.total()).sum(),
+            dropped: lanes.iter().map(|lane| lane.drops.total()).sum::<u64>()
+                + of_shards.map(|(_, count)| count).sum::<u64>(),
             downloads: self.downloads(plan),
         }
     }

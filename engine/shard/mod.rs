@@ -199,6 +199,15 @@ impl Transport for Shard {
     }
 
     #[inline]
+    fn advance(&mut self, now: Instant) {
+        self.core.now = now;
+        if self.new_turn {
+            self.start_turn();
+        }
+        self.core.settle(&mut self.applications);
+    }
+
+    #[inline]
     fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         self.core.now = now;
         if self.new_turn {

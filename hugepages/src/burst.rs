@@ -115,13 +115,13 @@ impl<const N: usize> Burst<N> {
     /// Takes `n` empty mbufs out of the pool: all of them, or none and `false` when the pool has
     /// fewer or the burst has less room.
     pub fn alloc(&mut self, pool: Mempool, n: usize) -> bool {
-        if n > self.room() {
+        let Some(raw) = pool.live().filter(|_| n <= self.room()) else {
             return false;
-        }
+        };
         self.make_room_at_the_back();
-        // SAFETY: the pool lives (a `Mempool` proves it); `n` slots are free behind `head + len`;
+        // SAFETY: the pool lives (`live` says so); `n` slots are free behind `head + len`;
         // the mbufs C writes there are non-null and ours.
-        let result = unsafe { stoq_alloc_bulk(pool.as_ptr(), self.back(), n as u32) };
+        let result = unsafe { stoq_alloc_bulk(raw, self.back(), n as u32) };
         if result == 0 {
             self.len += n;
         }

@@ -27,12 +27,16 @@ impl EalUp {
 /// not be called at all: it would unmap memory that slices still point into. Leaving it to the end
 /// of the process is always sound.
 ///
+/// Afterwards every `Mempool`, however copied, is empty: nothing can be taken from it, its counts
+/// are 0, and none can be made any more.
+///
 /// # Safety
-/// After success no `Mempool`, however copied, is used again. Queues have been stopped and their
-/// ports closed.
+/// Queues have been stopped and their ports closed: nobody else takes mbufs while this looks.
 pub unsafe fn retire_pools(_: EalUp) -> Result<(), u64> {
+    pool::set_retired(true);
     let outstanding = pool::outstanding();
     if outstanding > 0 {
+        pool::set_retired(false);
         return Err(outstanding);
     }
     registry::clear();

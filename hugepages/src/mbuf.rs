@@ -39,9 +39,9 @@ impl Mbuf {
     /// The data path takes a burst at a time instead ([`Burst::alloc`](crate::Burst::alloc)).
     pub fn alloc(pool: Mempool) -> Option<Self> {
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the pool lives (a `Mempool` proves it); there is room for the one pointer asked
-        // for.
-        let result = unsafe { stoq_alloc_bulk(pool.as_ptr(), &mut raw, 1) };
+        let live = pool.live()?;
+        // SAFETY: the pool lives (`live` says so); there is room for the one pointer asked for.
+        let result = unsafe { stoq_alloc_bulk(live, &mut raw, 1) };
         if result == 0 {
             NonNull::new(raw).map(Self)
         } else {

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use dpdk_sys::{
@@ -39,10 +40,21 @@ unsafe impl Sync for Pool {}
 
 static POOLS: Mutex<Vec<Mempool>> = Mutex::new(Vec::new());
 
+/// EAL is going down, or has: the memory of pools may not be touched.
+static RETIRED: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn set_retired(retired: bool) {
+    RETIRED.store(retired, Ordering::SeqCst);
+}
+
 impl Mempool {
     /// Makes a pool, and makes its buffers known to [`PacketAlloc`](crate::PacketAlloc).
     pub fn create(_: EalUp, config: &MempoolConfig) -> Result<Self, PoolError> {
         config.validate()?;
+        if RETIRED.load(Ordering::SeqCst) {
+            let name = config.name.clone();
+            return Err(PoolError::Retired { name });
+        }
         // Held throughout: pools are made one at a time, at start-up.
         let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         if pools.len() >= POOLS_MAX {
@@ -83,14 +95,16 @@ impl Mempool {
     /// the control plane.
     pub fn available(self) -> u32 {
         // SAFETY: the pool lives.
-        unsafe { rte_mempool_avail_count(self.as_ptr()) }
+        self.live()
+            .map_or(0, |raw| unsafe { rte_mempool_avail_count(raw) })
     }
 
     /// Mbufs that are out: in rings, in bursts, held by applications. Adds up over all lcores: for
     /// the control plane.
     pub fn in_use(self) -> u32 {
         // SAFETY: the pool lives.
-        unsafe { rte_mempool_in_use_count(self.as_ptr()) }
+        self.live()
+            .map_or(0, |raw| unsafe { rte_mempool_in_use_count(raw) })
     }
 
     /// Mbufs that any lcore could take now: those in the shared ring, not those in other lcores'
@@ -98,7 +112,14 @@ impl Mempool {
     #[inline]
     pub fn free_in_ring(self) -> u32 {
         // SAFETY: the pool lives.
-        unsafe { stoq_pool_shared_count(self.as_ptr()) }
+        self.live()
+            .map_or(0, |raw| unsafe { stoq_pool_shared_count(raw) })
+    }
+
+    /// The pool itself, unless it is [retired](crate::retire_pools).
+    #[inline]
+    pub(crate) fn live(self) -> Option<*mut rte_mempool> {
+        (!RETIRED.load(Ordering::Relaxed)).then_some(self.as_ptr())
     }
 
     /// The pool itself, for DPDK calls.
@@ -117,6 +138,12 @@ impl fmt::Debug for Mempool {
 /// Why there is no pool.
 #[derive(Debug, Error)]
 pub enum PoolError {
+    /// EAL is going down.
+    #[error("mempool {name}: EAL was cleaned up; pools are made before")]
+    Retired {
+        /// The pool's name.
+        name: String,
+    },
     /// The configuration cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -177,7 +204,9 @@ pub enum PoolError {
 /// Mbufs out of all pools.
 pub(crate) fn outstanding() -> u64 {
     let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    pools.iter().map(|pool| u64::from(pool.in_use())).sum()
+    // SAFETY: pools in the list live: they leave it before EAL may take their memory.
+    let in_use = |pool: &Mempool| unsafe { rte_mempool_in_use_count(pool.as_ptr()) };
+    pools.iter().map(|pool| u64::from(in_use(pool))).sum()
 }
 
 /// Forgets the pools there are.

@@ -4,7 +4,8 @@
 mod common;
 
 use hugepages::{
-    ConfigError, Mbuf, Mempool, MempoolConfig, PacketAlloc, PoolError, into_bytes_mut, retire_pools,
+    Burst, ConfigError, Mbuf, Mempool, MempoolConfig, PacketAlloc, PoolError, into_bytes_mut,
+    retire_pools,
 };
 
 #[global_allocator]
@@ -84,17 +85,21 @@ fn pools_are_made_limited_and_retired() {
     mbuf.append(100).expect("room").fill(1);
     let bytes = into_bytes_mut(mbuf, 0..100).expect("installed");
 
-    // SAFETY: on success no pool is used again.
+    // SAFETY: no port is open in this process.
     assert_eq!(unsafe { retire_pools(eal) }, Err(1), "a slice is out");
     assert_eq!(bytes, [1; 100][..]);
+    assert_eq!(pool.in_use(), 1, "a refusal changes nothing");
     drop(bytes);
-    // SAFETY: no pool made so far is used again.
+    // SAFETY: no port is open in this process.
     assert_eq!(unsafe { retire_pools(eal) }, Ok(()));
 
-    // There is room for pools again, and they work.
-    let pool = common::pool(100);
-    let bytes = into_bytes_mut(Mbuf::alloc(pool).expect("an mbuf"), 0..0).expect("registered");
-    assert_eq!(pool.in_use(), 1);
-    drop(bytes);
-    assert_eq!(pool.in_use(), 0);
+    // What is left of the pools is empty, and stays so.
+    assert_eq!(
+        (pool.available(), pool.in_use(), pool.free_in_ring()),
+        (0, 0, 0)
+    );
+    assert!(Mbuf::alloc(pool).is_none());
+    assert!(!Burst::<32>::new().alloc(pool, 1));
+    let late = Mempool::create(eal, &config("late", 100)).expect_err("too late");
+    assert!(matches!(late, PoolError::Retired { .. }), "{late}");
 }

@@ -118,6 +118,8 @@ pub(crate) struct TxBridge {
     in_place: bool,
     /// Empty mbufs, taken from the pool in bulk.
     blanks: Burst<BURST>,
+    /// One that was not used, still in the cache: it goes first.
+    spare: Option<Mbuf>,
     /// The buffer of [`TxPath::Scratch`]; its capacity never changes.
     scratch: Vec<u8>,
     payload_max: usize,
@@ -128,7 +130,14 @@ pub(crate) enum Written {
     /// Nothing to send.
     Nothing,
     /// The mbuf's data is the payload, with room for headers in front.
-    Datagram(Mbuf, Transmit),
+    Datagram {
+        /// The mbuf.
+        mbuf: Mbuf,
+        /// What the writer said.
+        transmit: Transmit,
+        /// Whether it was written there, or copied to there.
+        in_place: bool,
+    },
     /// The writer needed more room than was lent; the datagram is lost.
     Grew,
 }
@@ -139,6 +148,7 @@ impl TxBridge {
             pool,
             in_place: path == TxPath::InPlace && hugepages::is_installed(),
             blanks: Burst::new(),
+            spare: None,
             scratch: Vec::with_capacity(payload_max),
             payload_max,
         }
@@ -147,6 +157,9 @@ impl TxBridge {
     /// An empty mbuf, or `None` when the pool has none.
     #[inline]
     pub(crate) fn blank(&mut self) -> Option<Mbuf> {
+        if let Some(mbuf) = self.spare.take() {
+            return Some(mbuf);
+        }
         if self.blanks.is_empty() {
             self.blanks.alloc(self.pool, BURST);
         }
@@ -157,8 +170,8 @@ impl TxBridge {
     #[inline]
     pub(crate) fn put_back(&mut self, mut mbuf: Mbuf) {
         mbuf.clear();
-        // There is room: the mbuf came from here. Were there none, dropping it would give it back to the pool.
-        let _ = self.blanks.push(mbuf);
+        // Were there another, it would go back to the pool.
+        self.spare = Some(mbuf);
     }
 
     /// Lends a buffer to `write` and sees to it that what was written lies in `mbuf`.
@@ -166,15 +179,14 @@ impl TxBridge {
     pub(crate) fn write(
         &mut self,
         mbuf: Mbuf,
-        stats: &mut LaneStats,
         write: impl FnOnce(&mut Vec<u8>) -> Option<Transmit>,
     ) -> Written {
         if !self.in_place {
-            return self.write_scratch(mbuf, stats, write);
+            return self.write_scratch(mbuf, write);
         }
         let mut buf = match mbuf.into_vec() {
             Ok(buf) => buf,
-            Err(mbuf) => return self.write_scratch(mbuf, stats, write),
+            Err(mbuf) => return self.write_scratch(mbuf, write),
         };
         let transmit = write(&mut buf);
         // A buffer that grew is no mbuf any more: its content moved to the heap, and the mbuf went back to its pool.
@@ -188,8 +200,11 @@ impl TxBridge {
             (Some(transmit), Ok(mbuf))
                 if mbuf.len() == transmit.size && mbuf.len() <= self.payload_max =>
             {
-                stats.tx_in_place += 1;
-                Written::Datagram(mbuf, transmit)
+                Written::Datagram {
+                    mbuf,
+                    transmit,
+                    in_place: true,
+                }
             }
             (Some(_), _) => Written::Grew,
         }
@@ -198,7 +213,6 @@ impl TxBridge {
     fn write_scratch(
         &mut self,
         mut mbuf: Mbuf,
-        stats: &mut LaneStats,
         write: impl FnOnce(&mut Vec<u8>) -> Option<Transmit>,
     ) -> Written {
         self.scratch.clear();
@@ -218,8 +232,11 @@ impl TxBridge {
             return Written::Grew;
         };
         place.copy_from_slice(&self.scratch);
-        stats.tx_copied += 1;
-        Written::Datagram(mbuf, transmit)
+        Written::Datagram {
+            mbuf,
+            transmit,
+            in_place: false,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use dpdk_sys as sys;
 use hugepages::EalUp;
 
 use crate::lcore::LcoreId;
+use crate::port::open_devices;
 
 /// Why EAL did not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,20 +105,35 @@ impl Eal {
         self.up
     }
 
-    /// Releases what EAL holds, when that is sound: while a packet buffer is still out, its memory has to stay mapped,
-    /// so EAL is left as it is and the number of mbufs that are out is returned.
+    /// Releases what EAL holds, when that is sound: while a port is open or a packet buffer is out, its memory has to
+    /// stay mapped, so EAL is left as it is.
     ///
     /// # Errors
-    /// The number of mbufs that have not come home.
-    pub fn cleanup(self) -> Result<(), u64> {
-        // SAFETY: every type of ours that uses a pool is gone or idle: ports and queues borrow nothing, but their
-        // owner gives them up before it cleans up, which the count of mbufs that are out shows.
-        unsafe { hugepages::retire_pools(self.up) }?;
-        // SAFETY: called once (it takes `self`), on the main lcore (`Eal` is not Send), after every pool was taken out
-        // of the packet allocator; queues and ports hold no memory of ours that outlives this.
+    /// What is still in use.
+    pub fn cleanup(self) -> Result<(), CleanupError> {
+        let ports = open_devices();
+        if ports > 0 {
+            return Err(CleanupError::Ports(ports));
+        }
+        // SAFETY: no device is open, so nobody polls and no driver holds or takes an mbuf. Devices are opened with a
+        // reference to an `Eal`, of which there is one, here.
+        unsafe { hugepages::retire_pools(self.up) }.map_err(CleanupError::Mbufs)?;
+        // SAFETY: called once (it takes `self`), on the main lcore (`Eal` is not Send). No device is open, no mbuf is
+        // out, and pools are retired, so nothing refers to EAL's memory any more; lcores run only within `Eal::run`.
         unsafe { sys::rte_eal_cleanup() };
         Ok(())
     }
+}
+
+/// Why EAL was not cleaned up. It does no harm: the system takes everything back when the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CleanupError {
+    /// Ports or queues are still held.
+    #[error("{0} ports are still open")]
+    Ports(usize),
+    /// Packet buffers have not come home.
+    #[error("{0} packet buffers are still in use")]
+    Mbufs(u64),
 }
 
 /// The version of the DPDK library that is loaded, as `DPDK 22.11.11`.

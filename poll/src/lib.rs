@@ -38,7 +38,7 @@ mod worker;
 pub use bridge::TxPath;
 pub use control::{Control, Stop};
 pub use counters::{LaneCounters, LaneStats};
-pub use eal::{Eal, EalError, dpdk_version};
+pub use eal::{CleanupError, Eal, EalError, dpdk_version};
 pub use echo::Echo;
 pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};

@@ -51,12 +51,14 @@ pub fn link(
     let forward = rings.create(names[0], configs[0])?;
     let backward = rings.create(names[1], configs[1])?;
     let rings = Arc::new(rings);
-    let first = port(names[0], &backward, &forward)?;
-    let second = port(names[1], &forward, &backward)?;
-    Ok([
-        Port::start(first, names[0], configs[0], Some(Arc::clone(&rings)))?,
-        Port::start(second, names[1], configs[1], Some(rings))?,
-    ])
+    // Each port holds the rings as soon as it exists, so that they outlive it whatever fails.
+    let end = |index: usize, rx: &[_], tx: &[_]| {
+        let id = port(names[index], rx, tx)?;
+        Port::start(id, names[index], configs[index], Some(Arc::clone(&rings)))
+    };
+    let first = end(0, &backward, &forward)?;
+    let second = end(1, &forward, &backward)?;
+    Ok([first, second])
 }
 
 impl Rings {

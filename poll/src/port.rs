@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
@@ -175,17 +176,20 @@ impl Port {
             config,
             info: info(id, name)?,
         };
-        setup.check()?;
-        setup.configure()?;
-        let mac = setup.mac(rings.is_some())?;
+        let is_link = rings.is_some();
         // From here on the device is ours to close, whatever fails.
-        let device = Arc::new(Device {
+        OPEN.fetch_add(1, Ordering::SeqCst);
+        let mut device = Device {
             info: setup.info.clone(),
-            mac,
+            mac: MacAddr([0; 6]),
             mtu: config.mtu,
             _rings: rings,
-        });
+        };
+        setup.check()?;
+        setup.configure()?;
+        device.mac = setup.mac(is_link)?;
         setup.queues()?;
+        let device = Arc::new(device);
         setup.go()?;
         let pairs = (0..config.queues)
             .map(|queue| QueuePair {
@@ -228,12 +232,12 @@ impl Port {
         }
     }
 
-    /// Waits until the link is up, at most for `limit`; returns its last state.
-    pub fn wait_for_link(&self, limit: Duration) -> LinkState {
+    /// Waits until the link is up, at most for `limit` and until `give_up` says so; returns its last state.
+    pub fn wait_for_link(&self, limit: Duration, give_up: impl Fn() -> bool) -> LinkState {
         let start = Instant::now();
         loop {
             let link = self.link();
-            if link.up || start.elapsed() >= limit {
+            if link.up || start.elapsed() >= limit || give_up() {
                 return link;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -295,6 +299,14 @@ impl Device {
     }
 }
 
+/// Devices that exist, for [`Eal::cleanup`].
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// How many devices are open.
+pub(crate) fn open_devices() -> usize {
+    OPEN.load(Ordering::SeqCst)
+}
+
 impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: every queue holds an Arc of the device, so nobody polls it any more. Stopping a port that was never
@@ -303,6 +315,7 @@ impl Drop for Device {
             sys::rte_eth_dev_stop(self.id());
             sys::rte_eth_dev_close(self.id());
         }
+        OPEN.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -466,7 +479,8 @@ impl Setup<'_> {
         // SAFETY: the port is configured and the two places are valid.
         let code = unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id.0, &mut rx, &mut tx) };
         self.done("rte_eth_dev_adjust_nb_rx_tx_desc", code)?;
-        let node = self.info.numa_node.unwrap_or(0);
+        // SOCKET_ID_ANY where the device does not say.
+        let node = self.info.numa_node.unwrap_or(u32::MAX);
         for queue in 0..self.config.queues {
             // SAFETY: a configured port, a queue below the configured number, NULL for the driver's defaults, and a
             // pool that lives as long as the process.

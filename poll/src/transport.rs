@@ -76,16 +76,20 @@ pub struct Transmit {
 /// What sits on a queue pair: it receives datagrams, fills buffers with datagrams to send, and has a next deadline.
 ///
 /// The worker calls, in each turn and always with the same `now`: [`receive`](Self::receive) for each datagram of the
-/// burst, then [`transmit`](Self::transmit) until it returns `None` or the burst is full, then
-/// [`timeout`](Self::timeout) to learn how long it may idle.
+/// burst, [`advance`](Self::advance) once, [`transmit`](Self::transmit) until it returns `None` or the burst is full,
+/// and [`timeout`](Self::timeout) once, to learn how long it may idle.
 pub trait Transport {
     /// Takes a received datagram. Nothing is sent from here; a reply waits for [`transmit`](Self::transmit).
     fn receive(&mut self, now: Instant, datagram: Datagram);
 
-    /// Runs what is due at `now` (timers, events, applications) and writes the next datagram into `buf`.
+    /// Runs what is due at `now`: timers, events, applications. Called in each turn, before datagrams are asked for, and
+    /// also when there is no room to send any, so that a device that takes no frames does not stop the rest.
+    fn advance(&mut self, _now: Instant) {}
+
+    /// Writes the next datagram into `buf`.
     ///
-    /// `buf` is empty and its capacity is the largest UDP payload that the port can send. An implementation writes at
-    /// most one datagram and must not need to grow `buf`: a datagram that outgrew it is dropped and counted.
+    /// `buf` is empty and has room for the largest UDP payload that the port can send, at least. An implementation
+    /// writes at most one datagram and must not need to grow `buf`: a datagram that outgrew it is dropped and counted.
     fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit>;
 
     /// When [`transmit`](Self::transmit) wants to be called next, even if nothing is received until then. An instant

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hugepages::{Burst, Mbuf, Mempool};
+use tracing::warn;
 
 use crate::bridge::{RxBridge, TxBridge, TxPath, Written, prepend_headers};
 use crate::control::{Control, Stop};
 use crate::counters::{LaneCounters, LaneStats};
 use crate::host::{Host, Route, Verdict};
-use crate::idle::{Idle, IdlePolicy};
+use crate::idle::{Idle, IdlePolicy, SLEEP_MAX};
 use crate::queue::{BURST, QueuePair};
 use crate::transport::{Datagram, Transmit, Transport};
 use crate::wire::DropReason;
@@ -19,6 +20,9 @@ const PUBLISH_TURNS: u64 = 256;
 /// Datagrams asked for in one turn and lane. Those that find no neighbour take no place in the burst, so the burst alone
 /// would not bound the turn.
 const PULLS_MAX: usize = 2 * BURST;
+/// Frames of the host itself in one turn. The rest of the burst is the transport's: neighbours that keep asking cannot
+/// silence it.
+const HOST_FRAMES_MAX: usize = BURST / 4;
 /// How long frames that the device refuses are offered to it after the end of the loop.
 const FLUSH_MAX: Duration = Duration::from_millis(50);
 
@@ -27,11 +31,13 @@ const FLUSH_MAX: Duration = Duration::from_millis(50);
 pub struct LaneConfig {
     /// Where frames to send are built.
     pub pool: Mempool,
+    /// Where received frames come from: the port's pool, or on a link that of the other end.
+    pub rx_pool: Mempool,
     /// Where a datagram to send is written first.
     pub tx_path: TxPath,
     /// Received payloads shorter than this are copied, bytes.
     pub rx_copybreak: usize,
-    /// With fewer free mbufs than this, received payloads are copied.
+    /// With fewer free mbufs than this in `rx_pool`, received payloads are copied.
     pub pool_low_mark: usize,
     /// Largest UDP payload to send, bytes; at most the pool's data room without the headers in front.
     pub udp_payload_max: u16,
@@ -51,6 +57,8 @@ pub struct Lane<T> {
     stats: LaneStats,
     counters: Arc<LaneCounters>,
     started: Option<Instant>,
+    /// Address conflicts that were reported.
+    conflicts: u64,
 }
 
 impl<T: Transport> Lane<T> {
@@ -66,7 +74,7 @@ impl<T: Transport> Lane<T> {
             queue,
             host,
             transport,
-            rx: RxBridge::new(config.pool, config.rx_copybreak, config.pool_low_mark),
+            rx: RxBridge::new(config.rx_pool, config.rx_copybreak, config.pool_low_mark),
             tx: TxBridge::new(
                 config.pool,
                 config.tx_path,
@@ -77,6 +85,7 @@ impl<T: Transport> Lane<T> {
             stats: LaneStats::default(),
             counters,
             started: None,
+            conflicts: 0,
         }
     }
 
@@ -94,12 +103,13 @@ impl<T: Transport> Lane<T> {
         received + sent > 0
     }
 
-    /// When the lane wants its next turn, even if no frame arrives; in the past while frames wait for the device.
+    /// When the lane wants its next turn, even if no frame arrives. Soon, while frames wait for the device: it may be
+    /// full for a moment, or down for long, and the transport's wish to send does not make it ready.
     pub fn timeout(&mut self, now: Instant) -> Option<Instant> {
         // Asked in every case: for the transport it marks the end of the turn.
         let transport = self.transport.timeout();
         if !self.outgoing.is_empty() {
-            return Some(now);
+            return Some(now + SLEEP_MAX);
         }
         match (transport, self.host.timeout()) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -137,23 +147,30 @@ impl<T: Transport> Lane<T> {
     }
 
     fn send(&mut self, now: Instant) -> usize {
-        self.pull_host(now);
-        self.pull_transport(now);
+        self.transport.advance(now);
+        let no_mbuf = !(self.pull_host(now) && self.pull_transport(now));
         if self.outgoing.is_empty() {
+            self.stats.tx_stalled += u64::from(no_mbuf);
             return 0;
         }
         let sent = self.queue.tx.tx_burst(&mut self.outgoing);
         self.stats.tx_frames += sent as u64;
-        self.stats.tx_stalled += u64::from(!self.outgoing.is_empty());
+        self.stats.tx_stalled += u64::from(no_mbuf || !self.outgoing.is_empty());
         sent
     }
 
-    /// Frames of the host itself: neighbour discovery, echo replies, and datagrams that waited for a neighbour.
-    fn pull_host(&mut self, now: Instant) {
-        while !self.outgoing.is_full() {
+    /// Frames of the host itself: neighbour discovery, echo replies, and datagrams that waited for a neighbour. False when
+    /// no mbuf was free.
+    fn pull_host(&mut self, now: Instant) -> bool {
+        if self.host.timeout().is_none_or(|due| due > now) {
+            return true;
+        }
+        for _ in 0..HOST_FRAMES_MAX {
+            if self.outgoing.is_full() {
+                break;
+            }
             let Some(mut mbuf) = self.tx.blank() else {
-                self.stats.tx_stalled += 1;
-                return;
+                return false;
             };
             let room = mbuf.tailroom();
             let written = mbuf
@@ -161,40 +178,42 @@ impl<T: Transport> Lane<T> {
                 .and_then(|frame| self.host.poll_frame(now, frame));
             let Some(len) = written else {
                 self.tx.put_back(mbuf);
-                return;
+                break;
             };
             mbuf.truncate(len);
-            // There is room, as the loop's condition says.
+            // There is room, as asked above.
             let _ = self.outgoing.push(mbuf);
         }
+        true
     }
 
-    /// Datagrams of the transport, while the burst has room.
+    /// Datagrams of the transport, while the burst has room. False when no mbuf was free.
     #[inline]
-    fn pull_transport(&mut self, now: Instant) {
+    fn pull_transport(&mut self, now: Instant) -> bool {
         for _ in 0..PULLS_MAX {
             if self.outgoing.is_full() {
-                return;
+                break;
             }
             let Some(mbuf) = self.tx.blank() else {
-                self.stats.tx_stalled += 1;
-                return;
+                return false;
             };
             let transport = &mut self.transport;
-            match self
-                .tx
-                .write(mbuf, &mut self.stats, |buf| transport.transmit(now, buf))
-            {
-                Written::Nothing => return,
-                Written::Datagram(mbuf, transmit) => self.route(now, mbuf, &transmit),
+            match self.tx.write(mbuf, |buf| transport.transmit(now, buf)) {
+                Written::Nothing => break,
+                Written::Datagram {
+                    mbuf,
+                    transmit,
+                    in_place,
+                } => self.route(now, mbuf, &transmit, in_place),
                 Written::Grew => self.stats.drops.count(DropReason::TxGrew),
             }
         }
+        true
     }
 
     /// Puts headers in front of a datagram, or finds out why it cannot go now.
     #[inline]
-    fn route(&mut self, now: Instant, mut mbuf: Mbuf, transmit: &Transmit) {
+    fn route(&mut self, now: Instant, mut mbuf: Mbuf, transmit: &Transmit, in_place: bool) {
         let route = self.host.route(
             now,
             *transmit.destination.ip(),
@@ -206,20 +225,34 @@ impl<T: Transport> Lane<T> {
                 Some((headers, payload)) => {
                     self.host
                         .write_headers(headers, mac, source, transmit, payload);
-                    self.stats.tx_bytes += transmit.size as u64;
+                    self.count_sent(transmit.size, in_place);
                     // There is room: the caller has asked.
                     let _ = self.outgoing.push(mbuf);
                     return;
                 }
                 None => Some(DropReason::TxGrew),
             },
-            Route::Waiting { source } => self.host.park(now, transmit, source, mbuf.data()).err(),
+            Route::Waiting { source } => {
+                let parked = self.host.park(now, transmit, source, mbuf.data());
+                if parked.is_ok() {
+                    // It goes later, as a copy of the copy that waits.
+                    self.count_sent(transmit.size, false);
+                }
+                parked.err()
+            }
             Route::Refused(reason) => Some(reason),
         };
         if let Some(reason) = refused {
             self.stats.drops.count(reason);
         }
         self.tx.put_back(mbuf);
+    }
+
+    #[inline]
+    fn count_sent(&mut self, bytes: usize, in_place: bool) {
+        self.stats.tx_bytes += bytes as u64;
+        self.stats.tx_in_place += u64::from(in_place);
+        self.stats.tx_copied += u64::from(!in_place);
     }
 
     fn start(&mut self, now: Instant) {
@@ -238,12 +271,24 @@ impl<T: Transport> Lane<T> {
     }
 
     fn publish(&mut self) {
+        self.report_conflicts();
         if let Some(started) = self.started {
             self.stats.elapsed_ns = started.elapsed().as_nanos() as u64;
         }
         let mut stats = self.stats;
         stats.drops.merge(self.host.drops());
         self.counters.publish(&stats);
+    }
+
+    /// Somebody else on the link uses an address of ours. Rare, and worth a line each time it is noticed anew.
+    fn report_conflicts(&mut self) {
+        let conflicts = self.host.counters().address_conflicts;
+        if conflicts != self.conflicts {
+            self.conflicts = conflicts;
+            for address in self.host.address_conflicts() {
+                warn!(%address, "another host on the link uses this address; give one of the two another");
+            }
+        }
     }
 
     /// Offers what is left to the device, for a bounded time, and gives every other mbuf back.

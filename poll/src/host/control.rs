@@ -216,12 +216,15 @@ impl Host {
             self.conflict(target);
             return;
         }
+        let announced = advertised.mac;
         if self.neighbours.advertised(now, target, advertised)
             && let Some(mac) = self.neighbours.mac_of(target)
         {
             self.resolved(target, mac);
         }
-        if !router && self.routes.is_router(target) {
+        // An advertisement that was not believed (RFC 4861 §7.2.5) says nothing about the role, either.
+        let believed = announced.is_none() || announced == self.neighbours.mac_of(target);
+        if !router && believed && self.routes.is_router(target) {
             self.routes.not_a_router(target);
             self.forget_routes();
         }

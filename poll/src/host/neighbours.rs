@@ -206,8 +206,9 @@ impl Neighbours {
         true
     }
 
-    /// A datagram came from `address` and `mac`. It confirms a neighbour that is in use (RFC 4861 §7.3.1), or makes an
-    /// unknown one known; it never changes a MAC address. True when the address became known.
+    /// A datagram came from `address` and `mac`. It confirms a neighbour that is in use, or makes an unknown one known;
+    /// it never changes a MAC address. RFC 4861 §7.3.1 would have the transport confirm that what was *sent* arrived;
+    /// that a peer goes on sending stands for it here, since a QUIC peer that hears nothing falls silent. True when the address became known.
     pub(super) fn heard(&mut self, now: Instant, address: Ipv6Addr, mac: MacAddr) -> bool {
         let Some(slot) = self.find(address) else {
             return self.create(now, address, mac, State::Stale).is_some();

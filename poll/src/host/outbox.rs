@@ -9,8 +9,9 @@ use crate::wire::MacAddr;
 
 /// Frames of the host that wait to be sent.
 const FRAMES_MAX: usize = 64;
-/// Datagrams that wait for one neighbour. RFC 4861 §7.2.2 asks for at least one.
-const WAITING_PER_NEIGHBOUR_MAX: usize = 4;
+/// The share of the places that datagrams for one neighbour may take, so that some are left for others: one in so many
+/// stays free. A client that opens many connections at once sends them all to one router or server, hence not less.
+const KEPT_FREE: usize = 4;
 
 /// Whole frames: solicitations, advertisements, reports, echo replies.
 #[derive(Debug, Default)]
@@ -72,6 +73,7 @@ pub(super) struct Waiting {
     /// How many of them may go: their next hop answered.
     released: usize,
     max: usize,
+    max_per_neighbour: usize,
     spare: Vec<Vec<u8>>,
 }
 
@@ -92,6 +94,7 @@ impl Waiting {
             queue: VecDeque::new(),
             released: 0,
             max,
+            max_per_neighbour: (max - max / KEPT_FREE).max(1),
             spare: Vec::new(),
         }
     }
@@ -105,8 +108,8 @@ impl Waiting {
         payload: &[u8],
     ) -> ParkOutcome {
         let for_same = |parked: &&Parked| parked.next_hop == next_hop && parked.mac.is_none();
-        let replaces = mac.is_none()
-            && self.queue.iter().filter(for_same).count() >= WAITING_PER_NEIGHBOUR_MAX;
+        let replaces =
+            mac.is_none() && self.queue.iter().filter(for_same).count() >= self.max_per_neighbour;
         if replaces {
             let oldest = self.queue.iter().position(|parked| for_same(&parked));
             self.remove(oldest);
@@ -220,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_four_of_a_neighbour_are_kept_in_order() {
-        let mut waiting = Waiting::new(10);
+    fn the_newest_of_a_neighbour_are_kept_in_order_and_leave_room_for_others() {
+        let mut waiting = Waiting::new(5);
         for byte in 0..4 {
             assert_eq!(park(&mut waiting, A, byte), ParkOutcome::Parked);
         }

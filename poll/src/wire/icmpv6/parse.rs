@@ -148,7 +148,9 @@ impl<'a> Message<'a> {
         let Some((&group, rest)) = rest.split_first_chunk::<16>() else {
             return Err(DropReason::BadIcmpv6);
         };
-        if !headers.src.is_unicast_link_local() || headers.hop_limit != 1 {
+        // Between the length of version 1 and the least one of version 2 there is none (RFC 3810 §8.1).
+        let no_version = !rest.is_empty() && rest.len() < 4;
+        if no_version || !headers.src.is_unicast_link_local() || headers.hop_limit != 1 {
             return Err(DropReason::BadIcmpv6);
         }
         let code = u32::from(u16::from_be_bytes([c0, c1]));
