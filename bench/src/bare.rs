@@ -32,7 +32,6 @@ pub struct Bare {
     mtu: u16,
     /// Something may have happened since the events were last looked at.
     dirty: bool,
-    seen: Option<Instant>,
     received: u64,
     scratch: Vec<u8>,
 }
@@ -71,7 +70,6 @@ impl Bare {
             sends,
             mtu: settings.udp_payload_max(),
             dirty: true,
-            seen: None,
             received: 0,
             scratch: Vec::with_capacity(16 << 10),
         }
@@ -168,20 +166,20 @@ impl Transport for Bare {
         }
     }
 
-    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
-        if self.seen != Some(now) {
-            self.seen = Some(now);
-            if let Some((_, connection)) = &mut self.connection
-                && connection.poll_timeout().is_some_and(|at| at <= now)
-            {
-                connection.handle_timeout(now);
-                self.dirty = true;
-            }
+    fn advance(&mut self, now: Instant) {
+        if let Some((_, connection)) = &mut self.connection
+            && connection.poll_timeout().is_some_and(|at| at <= now)
+        {
+            connection.handle_timeout(now);
+            self.dirty = true;
         }
         if self.dirty {
             self.dirty = false;
             self.progress();
         }
+    }
+
+    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         let (_, connection) = self.connection.as_mut()?;
         let transmit = connection.poll_transmit(now, 1, buf)?;
         let SocketAddr::V6(destination) = transmit.destination else {

@@ -120,6 +120,7 @@ impl IdleConnections {
     /// is not what it is for.
     pub fn empty_turn(&mut self) -> bool {
         self.buffer.clear();
+        self.client.advance(self.now);
         self.client.transmit(self.now, &mut self.buffer).is_some()
             || self.client.timeout().is_some_and(|at| at <= self.now)
     }
@@ -181,6 +182,7 @@ fn send(
     path: Path,
     to: &mut VecDeque<Datagram>,
 ) {
+    from.advance(now);
     loop {
         buffer.clear();
         if from.transmit(now, buffer).is_none() {

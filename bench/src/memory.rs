@@ -102,6 +102,7 @@ impl<T: Transport> End<T> {
         for datagram in self.inbox.drain(..) {
             self.transport.receive(now, datagram);
         }
+        self.transport.advance(now);
         for slot in &mut self.slots {
             slot.clear();
             match self.transport.transmit(now, slot) {
@@ -109,6 +110,8 @@ impl<T: Transport> End<T> {
                 None => break,
             }
         }
+        // A worker asks in every turn.
+        let _ = self.transport.timeout();
         let after = meter.read();
         if received + self.filled.len() > 0 {
             self.charge.cost += after - before;
@@ -132,9 +135,9 @@ impl<T: Transport> End<T> {
 
 /// Two ends and the wire between them.
 pub struct Pair<A, B> {
-    /// One end, at [`Pair::LEFT`].
+    /// One end, at [`LEFT`].
     pub left: End<A>,
-    /// The other, at [`Pair::RIGHT`].
+    /// The other, at [`RIGHT`].
     pub right: End<B>,
 }
 

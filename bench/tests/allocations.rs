@@ -81,8 +81,10 @@ fn turn(left: &mut Lane<Shard>, right: &mut Lane<Shard>, end: Instant) -> (u64, 
         }
         let start = Allocations.read();
         left.turn(now);
+        left.timeout(now);
         let between = Allocations.read();
         right.turn(now);
+        right.timeout(now);
         cost.0 += between - start;
         cost.1 += Allocations.read() - between;
     }
