@@ -97,7 +97,7 @@ pub struct ClientResults {
     pub datagrams_lost: u64,
     /// Files written (hq), in the order of their completion.
     pub files: Vec<FileResult>,
-    /// What failed: the first [`FAILURES_MAX`].
+    /// What failed: the first 64.
     pub failures: Vec<ClientError>,
     /// How many failed in all. Anything but 0 means exit code 1.
     pub failures_total: u64,
