@@ -87,6 +87,8 @@ pub struct ShardCounters {
     pub dropped_response_queue_full: Counter,
     /// Datagrams dropped because no endpoint uses their UDP port.
     pub dropped_unknown_udp_port: Counter,
+    /// Datagrams that QUIC neither takes nor answers: too short, malformed, or of no connection of ours.
+    pub dropped_quic_ignored: Counter,
     /// Datagrams built and thrown away because a mapped file was truncated while they were filled.
     pub discarded_page_fault: Counter,
     /// Panics caught in applications.

@@ -43,7 +43,10 @@ impl Core {
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.admit(index, incoming, buffer),
             Some(DatagramEvent::Response(transmit)) => self.respond(index, transmit, buffer),
-            None => self.responses.recycle(buffer),
+            None => {
+                self.counters.dropped_quic_ignored.add(1);
+                self.responses.recycle(buffer);
+            }
         }
     }
 
@@ -64,7 +67,11 @@ impl Core {
                     self.counters.retries.add(1);
                     self.respond(index, retry, buffer);
                 }
-                Err(error) => endpoint.ignore(error.into_incoming()),
+                Err(error) => {
+                    self.counters.dropped_quic_ignored.add(1);
+                    endpoint.ignore(error.into_incoming());
+                    self.responses.recycle(buffer);
+                }
             };
         }
         match endpoint.accept(incoming, self.now, &mut buffer, None) {

@@ -82,6 +82,7 @@ fn a_short_packet_of_an_unknown_version_is_not_answered() {
     net.inject(from_nobody(long_header(0xabcd_0001, 1_199)));
     net.run_for(SECOND / 10);
     assert_eq!(answers(&mut net), []);
+    assert_eq!(net.counters(0).dropped_quic_ignored.get(), 1);
 }
 
 #[test]
@@ -187,6 +188,16 @@ fn random_bytes_do_no_harm() {
     }
     net.run_until(10 * SECOND, |_| client.lock().completed.len() == 1);
     assert!(client.reasons().is_empty());
+    // Each was ignored or answered, or looked like the start of a handshake that came to nothing.
+    let counters = net.counters(0);
+    let ignored = counters.dropped_quic_ignored.get();
+    let answered = counters.responses.get() + counters.dropped_response_queue_full.get();
+    let begun = counters.connections_accepted.get() - 1 + counters.handshakes_failed.get();
+    assert!(ignored > 1_000, "{ignored} ignored");
+    assert!(
+        ignored + answered + begun >= 3_000,
+        "{ignored} ignored, {answered} answered, {begun} begun"
+    );
 }
 
 #[test]
