@@ -1,10 +1,19 @@
 //! The connections of a client.
+//!
+//! With early data the first one is made alone: without a ticket there is no 0-RTT. The others follow when the server
+//! has had time to send tickets; each ticket serves one connection, so those beyond their number go the long way.
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::results::{ClientError, Report};
-use crate::app::{ConnectTarget, ConnectionError, ConnectionKey, Context};
+use crate::app::{ConnectTarget, Connection, ConnectionError, ConnectionKey, Context};
+
+/// The least time that the server has to send tickets. It sends them when the client's handshake is complete there, a
+/// round trip after it is complete here.
+const TICKET_WAIT: Duration = Duration::from_millis(50);
 
 /// A client's connections, numbered from 0.
 #[derive(Debug)]
@@ -12,6 +21,10 @@ pub(crate) struct Connections {
     target: ConnectTarget,
     links: Vec<Link>,
     numbers: FxHashMap<ConnectionKey, usize>,
+    /// How many have been started.
+    started: usize,
+    /// When to start the others.
+    start_at: Option<Instant>,
     /// Where the search for a connection with room begins next: equal turns.
     turn: usize,
 }
@@ -30,25 +43,54 @@ impl Connections {
             target,
             links: vec![Link::default(); count],
             numbers: FxHashMap::default(),
+            started: 0,
+            start_at: None,
             turn: 0,
         }
     }
 
-    /// Starts all of them. Those that cannot be started are failures; returns how many that are.
+    /// Starts those that are due; to be called by every run. Those that cannot be started are failures; returns how many
+    /// that are.
     pub(crate) fn connect(&mut self, shard: &mut Context<'_>, report: &mut Report) -> usize {
-        for (number, link) in self.links.iter_mut().enumerate() {
+        let mut failed = 0;
+        while let Some(number) = self.next(shard.now()) {
             match shard.connect(&self.target) {
                 Ok(key) => {
-                    link.key = Some(key);
+                    if let Some(link) = self.links.get_mut(number) {
+                        link.key = Some(key);
+                    }
                     self.numbers.insert(key, number);
                 }
-                Err(source) => report.fail(ClientError::Connect {
-                    remote: self.target.remote,
-                    source,
-                }),
+                Err(source) => {
+                    failed += 1;
+                    report.fail(ClientError::Connect {
+                        remote: self.target.remote,
+                        source,
+                    });
+                }
             }
         }
-        self.links.len() - self.numbers.len()
+        failed
+    }
+
+    /// The number of a connection to start now, which counts as started from here on.
+    fn next(&mut self, now: Instant) -> Option<usize> {
+        if self.started == self.links.len() {
+            self.start_at = None;
+            return None;
+        }
+        let waits = self.target.early_data && self.start_at.is_none_or(|at| at > now);
+        // If the first one is gone already, there is no ticket to wait for.
+        if waits && !self.numbers.is_empty() {
+            return None;
+        }
+        self.started += 1;
+        Some(self.started - 1)
+    }
+
+    /// When to run next, to start connections.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.start_at
     }
 
     /// The server.
@@ -62,9 +104,14 @@ impl Connections {
     }
 
     /// A connection can be used now.
-    pub(crate) fn ready(&mut self, key: ConnectionKey) {
-        if let Some(link) = self.number(key).and_then(|n| self.links.get_mut(n)) {
+    pub(crate) fn ready(&mut self, connection: &Connection<'_>) {
+        let number = self.number(connection.key());
+        if let Some(link) = number.and_then(|n| self.links.get_mut(n)) {
             link.ready = true;
+        }
+        if self.started < self.links.len() {
+            let wait = TICKET_WAIT.max(2 * connection.stats().path.rtt);
+            self.start_at.get_or_insert(connection.now() + wait);
         }
     }
 
@@ -100,9 +147,9 @@ impl Connections {
         }
     }
 
-    /// True when no connection is left, and none is under way.
+    /// True when no connection is left, none is under way, and none is to be started.
     pub(crate) fn all_gone(&self) -> bool {
-        self.numbers.is_empty()
+        self.numbers.is_empty() && self.started == self.links.len()
     }
 
     /// How many there are, in whatever state.

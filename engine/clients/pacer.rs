@@ -55,11 +55,9 @@ impl Pacer {
         }
     }
 
-    /// To be called by every run; true at the first.
-    pub(crate) fn first_run(&mut self, now: Instant) -> bool {
-        let first = self.first_run.is_none();
+    /// To be called by every run.
+    pub(crate) fn run(&mut self, now: Instant) {
         self.first_run.get_or_insert(now);
-        first
     }
 
     /// The first connection is ready. Later calls change nothing.
@@ -193,7 +191,7 @@ mod tests {
     fn an_open_loop_keeps_its_schedule_when_served_late() {
         let start = Instant::now();
         let mut pacer = Pacer::new(Rate::per_second(1000.0), Some(10 * MS), None);
-        assert!(pacer.first_run(start) && !pacer.first_run(start));
+        pacer.run(start);
         assert_eq!(pacer.next(start), None, "not started");
         pacer.start(start);
         assert_eq!(begin_all(&mut pacer, start), [start]);

@@ -292,7 +292,7 @@ impl PerfRun {
 impl Application for PerfRun {
     fn connected(&mut self, connection: &mut Connection<'_>) {
         let now = connection.now();
-        self.connections.ready(connection.key());
+        self.connections.ready(connection);
         self.report.start(now);
         self.pacer.start(now);
         if !self.pacer.has_rate() {
@@ -343,12 +343,14 @@ impl Application for PerfRun {
     }
 
     fn timeout(&self) -> Option<Instant> {
-        self.pacer.timeout()
+        let connect_at = self.connections.timeout().filter(|_| !self.pacer.is_over());
+        self.pacer.timeout().into_iter().chain(connect_at).min()
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {
         let now = shard.now();
-        if self.pacer.first_run(now) {
+        self.pacer.run(now);
+        if !self.pacer.is_over() {
             let failed = self.connections.connect(shard, &mut self.report);
             (0..failed).for_each(|_| self.lose_share(0));
         }

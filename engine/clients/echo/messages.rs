@@ -216,7 +216,7 @@ impl EchoRun {
                 return self.leave(connection);
             }
         }
-        self.connections.ready(key);
+        self.connections.ready(connection);
         self.report.start(now);
         self.pacer.start(now);
         if !self.pacer.has_rate() {

@@ -185,13 +185,15 @@ impl Application for EchoRun {
     }
 
     fn timeout(&self) -> Option<Instant> {
-        let look_at = self.look_at.filter(|_| !self.pacer.is_over());
-        self.pacer.timeout().into_iter().chain(look_at).min()
+        let own = [self.look_at, self.connections.timeout()];
+        let own = own.into_iter().flatten().filter(|_| !self.pacer.is_over());
+        self.pacer.timeout().into_iter().chain(own).min()
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {
         let now = shard.now();
-        if self.pacer.first_run(now) {
+        self.pacer.run(now);
+        if !self.pacer.is_over() {
             self.connections.connect(shard, &mut self.report);
         }
         self.look(shard);

@@ -217,6 +217,11 @@ impl HqRun {
         }
     }
 
+    /// Whether further connections are of use.
+    pub(super) fn connects(&self) -> bool {
+        self.open > 0 && !self.stopping
+    }
+
     /// Nothing more is asked for: what is pending has failed.
     pub(super) fn abandon_pending(&mut self) {
         for index in std::mem::take(&mut self.pending) {

@@ -1,6 +1,6 @@
 //! Downloads by HTTP/0.9 over QUIC, ALPN `hq-interop`.
 //!
-//! Each file is one request on one stream. What arrives goes through a bounded channel to a [writer](writer) thread, as
+//! Each file is one request on one stream. What arrives goes through a bounded channel to a writer thread, as
 //! the slices that came out of the packets; while the channel is full the streams are not read, so a slow disk slows the
 //! server down and holds no lcore up. A file appears under its name when it is complete, or not at all.
 //!
@@ -162,7 +162,7 @@ struct Download {
 
 impl Application for HqRun {
     fn connected(&mut self, connection: &mut Connection<'_>) {
-        self.connections.ready(connection.key());
+        self.connections.ready(connection);
         self.report.start(connection.now());
         self.fill(connection);
     }
@@ -210,14 +210,16 @@ impl Application for HqRun {
     }
 
     fn timeout(&self) -> Option<Instant> {
-        self.run_at.filter(|_| !self.finished)
+        let connect_at = self.connections.timeout().filter(|_| self.connects());
+        let run_at = self.run_at.filter(|_| !self.finished);
+        run_at.into_iter().chain(connect_at).min()
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {
         let now = shard.now();
         self.run_at = None;
-        if self.first_run.is_none() {
-            self.first_run = Some(now);
+        self.first_run.get_or_insert(now);
+        if self.connects() {
             self.connections.connect(shard, &mut self.report);
         }
         if self.connections.all_gone() {

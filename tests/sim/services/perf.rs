@@ -272,6 +272,58 @@ fn refused_early_data_is_sent_again() {
     }
 }
 
+#[test]
+fn with_early_data_the_first_connection_gets_tickets_for_others() {
+    let setup = Setup {
+        early_data: true,
+        ..Setup::default()
+    };
+    let (mut net, handle) = net(
+        &setup,
+        PerfClient {
+            connections: 3,
+            streams: 2,
+            download: 100,
+            ..client(target(&setup))
+        },
+    );
+    net.run_for(40 * MS);
+    assert_eq!(net.counters(1).connections_opened.get(), 1);
+    let results = results(&mut net, 10 * SECOND, &handle);
+    assert!(results.failures.is_empty(), "{:?}", results.failures);
+    assert_eq!((results.completed, results.unanswered), (6, 0));
+    // The server gives two tickets.
+    assert_eq!(net.counters(1).connections_opened.get(), 3);
+    net.run_for(SECOND);
+    assert_eq!(net.counters(1).early_data_accepted.get(), 2);
+}
+
+#[test]
+fn others_are_connected_even_when_the_first_connection_fails() {
+    let setup = Setup {
+        early_data: true,
+        ..Setup::default()
+    };
+    let parameters = PerfClient {
+        connections: 3,
+        ..client(target(&setup))
+    };
+    let mut net = Net::new(Link {
+        loss: 1.0,
+        ..Link::default()
+    });
+    let (application, handle) = parameters.application();
+    join(
+        &mut net,
+        &setup,
+        ALPN,
+        PerfService::default(),
+        vec![Box::new(application)],
+    );
+    let results = results(&mut net, 200 * SECOND, &handle);
+    assert_eq!((results.completed, results.failures_total), (0, 3));
+}
+
 /// Runs a script against the service; stream `n` of the client is the `n`-th of its direction.
 fn scripted(scripts: Vec<Script>, streams: usize) -> (RawLog, std::sync::Arc<ServiceCounters>) {
     let setup = Setup::default();
