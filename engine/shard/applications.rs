@@ -104,45 +104,59 @@ impl Applications {
         let mut context = Context::new(core, index);
         let application = &mut *slot.application;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(application, &mut context))) {
-            slot.failed = true;
-            core.counters.application_panics.add(1);
-            error!(
-                reason = reason(&*panic),
-                "an application panicked; its connections are closed"
-            );
-            core.close_all_of(index);
+            slot.fail(core, index, &*panic);
         }
         self.refresh(index, core);
     }
 
     /// Asks an application, after a call into it, when it wants to run and whether it has finished.
-    pub(crate) fn refresh(&mut self, index: u16, core: &Core) {
+    pub(crate) fn refresh(&mut self, index: u16, core: &mut Core) {
         let Some(slot) = self.slots.get_mut(usize::from(index)) else {
             return;
         };
-        let next_run = match slot.failed {
-            true => None,
-            false => slot.application.timeout(),
-        };
+        let (next_run, finished) = slot.answers(core, index);
         if next_run != slot.next_run {
             slot.next_run = next_run;
             self.next_run = self.slots.iter().filter_map(|slot| slot.next_run).min();
         }
         let slot = &mut self.slots[usize::from(index)];
-        if slot.client {
-            let finished = slot.failed || slot.application.is_finished();
-            if finished != slot.finished {
-                slot.finished = finished;
-                self.clients_finished = self
-                    .slots
-                    .iter()
-                    .filter(|slot| slot.client)
-                    .all(|slot| slot.finished);
-                core.counters
-                    .clients_finished
-                    .set(u64::from(self.clients_finished));
-            }
+        if slot.client && finished != slot.finished {
+            slot.finished = finished;
+            self.clients_finished = self
+                .slots
+                .iter()
+                .filter(|slot| slot.client)
+                .all(|slot| slot.finished);
+            core.counters
+                .clients_finished
+                .set(u64::from(self.clients_finished));
         }
+    }
+}
+
+impl Slot {
+    /// When the application wants to run, and whether it has finished: never and yes once it failed.
+    fn answers(&mut self, core: &mut Core, index: u16) -> (Option<Instant>, bool) {
+        let application = &*self.application;
+        let ask = || (application.timeout(), application.is_finished());
+        if self.failed {
+            return (None, true);
+        }
+        catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
+            self.fail(core, index, &*panic);
+            (None, true)
+        })
+    }
+
+    /// It panicked.
+    fn fail(&mut self, core: &mut Core, index: u16, panic: &(dyn Any + Send)) {
+        self.failed = true;
+        core.counters.application_panics.add(1);
+        error!(
+            reason = reason(panic),
+            "an application panicked; its connections are closed"
+        );
+        core.close_all_of(index);
     }
 }
 

@@ -283,23 +283,23 @@ fn a_panic_in_a_callback_costs_one_connection() {
     assert_eq!(net.counters(0).connections_current.get(), 1);
 }
 
-/// Panics when it runs for the second time.
+/// Panics when it runs for the second time, or when it is asked for its time after that.
 struct PanicsInRun {
     runs: usize,
+    in_timeout: bool,
     again: Instant,
     inner: Client,
 }
 
 impl Application for PanicsInRun {
     fn timeout(&self) -> Option<Instant> {
+        assert!(self.runs < 2, "told to panic");
         Some(self.again)
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {
         self.runs += 1;
-        if self.runs == 2 {
-            panic!("told to panic");
-        }
+        assert!(self.runs < 2 || self.in_timeout, "told to panic");
         self.inner.run(shard);
     }
 
@@ -310,12 +310,19 @@ impl Application for PanicsInRun {
 
 #[test]
 fn a_panic_outside_of_connections_ends_the_application_only() {
+    for in_timeout in [false, true] {
+        panic_outside_of_connections(in_timeout);
+    }
+}
+
+fn panic_outside_of_connections(in_timeout: bool) {
     let setup = Setup::default();
     let (server, bad, good) = (Log::default(), Log::default(), Log::default());
     let mut net = Net::new(Link::default());
     net.add(setup.server("test", Server::new(&server)));
     let bad = PanicsInRun {
         runs: 0,
+        in_timeout,
         again: net.now + SECOND / 2,
         inner: Client::new(&bad, setup.target("test"), Vec::new()),
     };
