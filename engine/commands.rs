@@ -1,7 +1,7 @@
 //! The commands of the binary.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -79,31 +79,37 @@ fn finish(outcome: &Outcome, plan: &Plan, json: bool) -> ExitCode {
         }
     }
     let report = Report::new(&outcome.totals(plan));
-    if json {
-        println!("{}", report.to_json());
+    let text = if json {
+        report.to_json()
     } else {
-        println!("{report}");
-    }
+        report.to_string()
+    };
+    let printed = print(&format!("{text}\n"));
     if outcome.failures() > 0 {
         ExitCode::from(FAILED)
     } else {
-        ExitCode::SUCCESS
+        printed
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("standard output cannot be written to: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 
 fn check(command: &Check, eal: Vec<String>) -> ExitCode {
     match plan(&command.config, Given::new(eal, None)) {
         Ok(plan) if command.json => match serde_json::to_string_pretty(&plan) {
-            Ok(json) => {
-                println!("{json}");
-                ExitCode::SUCCESS
-            }
+            Ok(json) => print(&format!("{json}\n")),
             Err(error) => fail(&error),
         },
-        Ok(plan) => {
-            print!("{plan}");
-            ExitCode::SUCCESS
-        }
+        Ok(plan) => print(&plan.to_string()),
         Err(error) => refuse(&error),
     }
 }
@@ -124,16 +130,10 @@ fn list_ports(command: &Ports, eal: Vec<String>) -> ExitCode {
         .map_or(given.eal, |plan| plan.eal.arguments.clone());
     match ports::list(&arguments, plan.as_ref()) {
         Ok(list) if command.json => match serde_json::to_string_pretty(&list) {
-            Ok(json) => {
-                println!("{json}");
-                ExitCode::SUCCESS
-            }
+            Ok(json) => print(&format!("{json}\n")),
             Err(error) => fail(&error),
         },
-        Ok(list) => {
-            print!("{list}");
-            ExitCode::SUCCESS
-        }
+        Ok(list) => print(&list.to_string()),
         Err(error) => fail(&error),
     }
 }
