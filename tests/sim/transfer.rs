@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use stoq::transport::Congestion;
+
 use crate::apps::{Client, Log, Request, Server};
 use crate::net::{Link, Net, PAYLOAD_MAX, Setup};
 
@@ -10,7 +12,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A server, and a client that makes requests; runs until they are done.
 fn transfer(link: Link, requests: Vec<Request>) -> (Net, Log, Log) {
-    let setup = Setup::default();
+    transfer_with(&Setup::default(), link, requests)
+}
+
+fn transfer_with(setup: &Setup, link: Link, requests: Vec<Request>) -> (Net, Log, Log) {
     let (server, client) = (Log::default(), Log::default());
     let mut net = Net::new(link);
     net.add(setup.server("test", Server::new(&server)));
@@ -52,6 +57,33 @@ fn one_percent_loss() {
         loss: 0.01,
         ..Link::default()
     });
+}
+
+#[test]
+fn every_congestion_controller_carries_bulk() {
+    let time = |congestion| {
+        let mut setup = Setup::default();
+        setup.settings.congestion = congestion;
+        let link = Link {
+            loss: 0.005,
+            ..Link::default()
+        };
+        let (net, _, client) = transfer_with(&setup, link, vec![Request::download(4 * MIB)]);
+        assert_eq!(client.lock().received.values().sum::<u64>(), 4 * MIB);
+        assert_eq!(net.counters(0).connections_lost.get(), 0);
+        let (end, ..) = client.lock().completed[0];
+        end - net.start
+    };
+    let all = [
+        time(Congestion::Cubic),
+        time(Congestion::NewReno),
+        time(Congestion::Bbr),
+    ];
+    // Were two of them one, they would take the same time: the links lose the same datagrams.
+    assert!(
+        all[0] != all[1] && all[1] != all[2] && all[0] != all[2],
+        "{all:?}"
+    );
 }
 
 #[test]
