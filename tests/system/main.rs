@@ -13,6 +13,7 @@ mod quinn_peer;
 mod aioquic_over_tap;
 mod bad_input;
 mod devices;
+mod loopback;
 mod peers_alone;
 mod quinn_over_tap;
 mod raw_over_tap;
