@@ -262,7 +262,7 @@ fn closing_engine_says_why() {
         let ConnectionError::ApplicationClosed(close) = end else {
             panic!("closed by {end}")
         };
-        assert!(!close.reason.is_empty(), "a reason for people");
+        assert_eq!(close.reason, "shutting down");
         stopping.await.expect("no panic");
     });
 }
