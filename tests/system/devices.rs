@@ -96,6 +96,65 @@ fn af_packet_joins_two_engines_over_veth_for_1_gib() {
     pair.transfer("net_af_packet0", |start| namespace.inside(start));
 }
 
+#[test]
+fn shipped_null_configuration_counts_drops() {
+    let Some(_turn) = Turn::take(&[]) else { return };
+    let mut command = Engine::command();
+    command.args(["run", "--json", "--duration", "2s", "--config"]);
+    command.arg(shipped("null.yaml"));
+    let engine = Engine::spawn(command);
+    let report = engine.wait(Duration::from_secs(60)).expect_clean();
+    assert!(report["rx"]["frames"].as_u64() > Some(1000), "{report:#}");
+}
+
+#[test]
+fn shipped_memif_configurations_transfer_a_file() {
+    let Some(_turn) = Turn::take(&[]) else { return };
+    shipped_pair("memif-server.yaml", "memif-client.yaml", |start| start());
+}
+
+#[test]
+fn shipped_af_packet_configurations_transfer_a_file() {
+    let Some(_turn) = Turn::take(&[Need::Root, Need::Ip]) else {
+        return;
+    };
+    let namespace = Namespace::new();
+    namespace.ip(&[
+        "link", "add", "stoq-a", "type", "veth", "peer", "name", "stoq-b",
+    ]);
+    for interface in ["stoq-a", "stoq-b"] {
+        namespace.ip(&["link", "set", interface, "up"]);
+    }
+    shipped_pair("af_packet.yaml", "af_packet-client.yaml", |start| {
+        namespace.inside(start)
+    });
+}
+
+/// Runs a server and a client of `configs/`, as they ship: the client downloads `configs/www/hello.txt`.
+fn shipped_pair(
+    server: &str,
+    client: &str,
+    inside: impl Fn(&mut (dyn FnMut() -> Engine + Send)) -> Engine,
+) {
+    // Where the client's configuration says.
+    let copy = shipped("../target/downloads/hello.txt");
+    let _ = std::fs::remove_file(&copy);
+    let server = inside(&mut || Engine::run(&shipped(server)));
+    server.wait_until_ready();
+    let client = inside(&mut || Engine::run(&shipped(client)));
+    client.wait(Duration::from_secs(60)).expect_clean();
+    server.stop().expect_clean();
+    let original = std::fs::read(shipped("www/hello.txt")).expect("it ships");
+    assert_eq!(std::fs::read(&copy).expect("it was downloaded"), original);
+}
+
+/// A file of the configurations that ship.
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("configs")
+        .join(name)
+}
+
 /// Two engines on two lcores, one serving a file and one that downloads it.
 struct Pair<'a> {
     folder: &'a Path,

@@ -228,7 +228,7 @@ fn early_data_beside_a_service_that_allows_it_is_harmless() {
     // TLS accepts early data for a listener as a whole. The engine lets a service that does not
     // allow it see such data only after the handshake, when it can be no replay.
     let Some(mut lab) = serving_lab() else { return };
-    quinn::run(early_echo_is_accepted(&lab));
+    assert!(quinn::run(early_echo_is_accepted(&lab)));
     lab.stop().expect_clean();
 }
 
