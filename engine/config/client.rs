@@ -27,7 +27,7 @@ pub struct Client {
     /// Connections, 1 or more; default 1.
     pub connections: Option<u32>,
     /// Whether requests go out as 0-RTT data where a ticket allows it; default false. The first connection is then made
-    /// alone, and the others when it has had time to receive tickets.
+    /// alone, and the others when it has had time to receive tickets, if there is anything left to do.
     #[serde(default)]
     pub early_data: bool,
     /// The QUIC performance protocol.

@@ -85,6 +85,13 @@ pub(super) fn plan(
                 plan.name
             ));
         }
+        if plan.early_data && plan.connections == 1 {
+            notes.push(format!(
+                "the client `{}` has no use for `early_data`: its one connection has no ticket; give \
+                 it more `connections`",
+                plan.name
+            ));
+        }
         shards[shard].clients.push(plan);
     }
     Ok(())

@@ -662,6 +662,20 @@ fn several_queues_of_a_device_are_worth_a_note() {
 }
 
 #[test]
+fn early_data_on_a_single_connection_is_worth_a_note() {
+    let perf = "perf: { download: 1MiB, requests: 10 }";
+    let notes = |client: &str| {
+        let plan = plan_of(edited(&[(perf, client)]), &Given::default());
+        plan.unwrap().notes.len()
+    };
+    assert_eq!(notes("early_data: true\n    perf: {}"), 1);
+    assert_eq!(
+        notes("early_data: true\n    connections: 2\n    perf: {}"),
+        0
+    );
+}
+
+#[test]
 fn clients() {
     let perf = "perf: { download: 1MiB, requests: 10 }";
     assert_eq!(
