@@ -1,7 +1,8 @@
 //! Making pools, the limits on it, and retiring them all. One test, in order: the pools of a
 //! process are its state.
 
-mod common;
+#[path = "common/eal.rs"]
+mod eal;
 
 use hugepages::{
     Burst, ConfigError, Mbuf, Mempool, MempoolConfig, PacketAlloc, PoolError, into_bytes_mut,
@@ -23,7 +24,7 @@ fn config(name: &str, mbufs: u32) -> MempoolConfig {
 
 #[test]
 fn pools_are_made_limited_and_retired() {
-    let eal = common::eal();
+    let eal = eal::eal();
 
     let pool = Mempool::create(eal, &config("first", 100)).expect("memory for a small pool");
     assert_eq!(
