@@ -10,7 +10,10 @@ pub use eal::eal;
 
 /// A pool of its own for the caller, whose mbufs hold an Ethernet frame of the usual size behind the
 /// standard headroom.
-#[allow(dead_code, reason = "one of the programs that share this module makes its own pools")]
+#[allow(
+    dead_code,
+    reason = "one of the programs that share this module makes its own pools"
+)]
 pub fn pool(mbufs: u32) -> Mempool {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let config = MempoolConfig {
