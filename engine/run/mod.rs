@@ -9,11 +9,13 @@
 //! What can fail without a device fails before EAL starts. Threads that are no lcores start before EAL pins the main
 //! thread, since threads inherit their parent's CPUs.
 
+mod memif;
 mod ports;
 mod quic;
 mod supervisor;
 mod tap;
 mod totals;
+mod vdevs;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use ports::OpenPort;
 use quic::Quic;
 use supervisor::Supervisor;
 
+pub use memif::MemifError;
 pub use ports::OpenError;
 pub use quic::{NamedClient, QuicError, TlsChecks};
 pub use supervisor::{Measured, Watched};
@@ -54,6 +57,9 @@ pub enum RunError {
     /// A TAP interface that is taken.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// A memif socket that is taken.
+    #[error(transparent)]
+    Memif(#[from] MemifError),
     /// EAL.
     #[error(transparent)]
     Eal(#[from] EalError),
@@ -119,6 +125,7 @@ pub fn run(
     live: &mut (dyn FnMut(&Watched, Duration) + Send),
 ) -> Result<Outcome, RunError> {
     tap::check(&plan.eal.arguments)?;
+    memif::check(&plan.eal.arguments)?;
     let quic = Quic::new(plan)?;
     let mut configs = Vec::new();
     let mut watched = Watched {

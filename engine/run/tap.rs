@@ -4,6 +4,8 @@
 
 use thiserror::Error;
 
+use super::vdevs;
+
 /// An interface that exists already.
 #[derive(Debug, Error)]
 #[error(
@@ -31,12 +33,8 @@ fn check_against(eal_arguments: &[String], existing: &str) -> Result<(), TapErro
                 .is_some_and(|(own, _)| own.trim() == name)
         })
     };
-    for vdev in vdevs(eal_arguments) {
-        let mut parts = vdev.split(',');
-        if !parts.next().unwrap_or_default().starts_with("net_tap") {
-            continue;
-        }
-        if let Some(interface) = parts.find_map(|part| part.strip_prefix("iface="))
+    for vdev in vdevs::of("net_tap", eal_arguments) {
+        if let Some(interface) = vdevs::parameter(vdev, "iface")
             && exists(interface)
         {
             return Err(TapError {
@@ -46,17 +44,6 @@ fn check_against(eal_arguments: &[String], existing: &str) -> Result<(), TapErro
         }
     }
     Ok(())
-}
-
-/// The values of `--vdev X` and `--vdev=X`.
-fn vdevs(arguments: &[String]) -> impl Iterator<Item = &str> {
-    arguments
-        .iter()
-        .enumerate()
-        .filter_map(|(index, argument)| match argument.strip_prefix("--vdev")? {
-            "" => arguments.get(index + 1).map(String::as_str),
-            value => value.strip_prefix('='),
-        })
 }
 
 #[cfg(test)]
