@@ -23,10 +23,17 @@ step tests cargo test --workspace
 
 echo
 cat "$times"
+
+echo
 if grep -q '^skipped: ' "$log"; then
-    echo
     grep '^skipped: ' "$log" | sort -u
 else
-    echo
     echo "no test was skipped"
 fi
+
+# The sum over all test programs. A skipped test counts as passed with libtest; not here.
+awk '
+    /^test result: / { passed += $4; failed += $6 }
+    /^skipped: /     { skipped += 1 }
+    END { printf "%d passed, %d failed, %d skipped\n", passed - skipped, failed, skipped }
+' "$log"

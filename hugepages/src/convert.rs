@@ -125,7 +125,7 @@ fn is_ours(mbuf: &Mbuf) -> bool {
 }
 
 #[inline]
-fn buffer_start(mbuf: &Mbuf) -> *mut u8 {
+pub(crate) fn buffer_start(mbuf: &Mbuf) -> *mut u8 {
     // SAFETY: `mbuf` owns the mbuf.
     unsafe { mbuf_buf_addr(mbuf.as_ptr()).cast() }
 }

@@ -14,6 +14,7 @@ use dpdk_sys::{
     mbuf_set_tx_offload, rte_mbuf, stoq_alloc_bulk, stoq_free_bulk, stoq_raw_free, tx_offload,
 };
 
+use crate::convert::buffer_start;
 use crate::pool::Mempool;
 
 /// One frame, or room for one, in packet memory.
@@ -123,6 +124,20 @@ impl Mbuf {
             next: self.as_ptr(),
             left: self.segment_count(),
             owner: PhantomData,
+        }
+    }
+
+    /// Asks the cache for the first `len` bytes behind the data, to be written soon. An mbuf that comes back from another
+    /// core is in that core's cache, and stores to it would wait one behind the other.
+    #[inline]
+    pub fn prefetch_tail(&self, len: usize) {
+        use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        const LINE: usize = 64;
+        let start = self.headroom() + self.len();
+        let base = buffer_start(self);
+        for at in (start..start + len.min(self.tailroom())).step_by(LINE) {
+            // SAFETY: a prefetch is a hint, whatever the address; this one lies within the buffer.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(base.wrapping_add(at).cast()) };
         }
     }
 

@@ -32,6 +32,9 @@ pub enum TxPath {
 /// Bursts between two looks at the level of the pool.
 const PRESSURE_BURSTS: u32 = 32;
 
+/// Bytes of a buffer that are asked for ahead of writing. Beyond, the hardware has seen where the stores go.
+const PREFETCH_MAX: usize = 2048;
+
 /// The way up.
 #[derive(Debug)]
 pub(crate) struct RxBridge {
@@ -182,7 +185,11 @@ impl TxBridge {
         write: impl FnOnce(&mut Vec<u8>) -> Option<Transmit>,
     ) -> Written {
         if !self.in_place {
+            mbuf.prefetch_tail(self.payload_max.min(PREFETCH_MAX));
             return self.write_scratch(mbuf, write);
+        }
+        if let Some(next) = self.blanks.as_slice().first() {
+            next.prefetch_tail(self.payload_max.min(PREFETCH_MAX));
         }
         let mut buf = match mbuf.into_vec() {
             Ok(buf) => buf,

@@ -21,17 +21,7 @@ fn folder() -> TempDir {
 fn null_device_floods_and_memory_stays() {
     let Some(_turn) = Turn::take(&[]) else { return };
     let folder = folder();
-    let config = folder.path().join("null.yaml");
-    let yaml = format!(
-        "{}\
-identities:
-  - {{ name: made-here, self_signed: [\"localhost\"] }}
-listeners:
-  - {{ name: main, shard: work, udp_port: 4433, identity: made-here, services: {{ echo: {{}} }} }}
-",
-        head(0, "net_null0", "net_null0", "fd00:5701::1")
-    );
-    std::fs::write(&config, yaml).expect("the test folder is writable");
+    let config = write_server(folder.path(), "net_null0", "net_null0");
 
     let engine = Engine::run(&config);
     engine.wait_until_ready();
@@ -73,6 +63,25 @@ fn memif_joins_two_engines_for_1_gib() {
         devices: [vdev("server"), vdev("client")],
     };
     pair.transfer("net_memif0", |start| start());
+}
+
+#[test]
+fn killed_memif_server_starts_again() {
+    let Some(_turn) = Turn::take(&[]) else { return };
+    let folder = folder();
+    let socket = folder.path().join("memif.sock");
+    let vdev = format!(
+        "net_memif0,role=server,socket={},socket-abstract=no",
+        socket.display()
+    );
+    let config = write_server(folder.path(), "net_memif0", &vdev);
+    let engine = Engine::run(&config);
+    engine.wait_until_ready();
+    drop(engine);
+    assert!(socket.exists(), "the driver had no chance to remove it");
+    let engine = Engine::run(&config);
+    engine.wait_until_ready();
+    engine.stop().expect_clean();
 }
 
 #[test]
@@ -226,6 +235,22 @@ listeners:
         std::fs::write(&path, yaml).expect("the test folder is writable");
         path
     }
+}
+
+/// Writes the configuration of an engine that serves echo on one device; returns its path.
+fn write_server(folder: &Path, device: &str, vdev: &str) -> PathBuf {
+    let path = folder.join("server.yaml");
+    let yaml = format!(
+        "{}\
+identities:
+  - {{ name: made-here, self_signed: [\"localhost\"] }}
+listeners:
+  - {{ name: main, shard: work, udp_port: 4433, identity: made-here, services: {{ echo: {{}} }} }}
+",
+        head(0, device, vdev, "fd00:5701::1")
+    );
+    std::fs::write(&path, yaml).expect("the test folder is writable");
+    path
 }
 
 /// The YAML of one engine on one lcore with one virtual device and one shard named `work`.
