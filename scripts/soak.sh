@@ -22,6 +22,7 @@ resident_kib() { awk '/^VmRSS:/ { print $2 }' "/proc/$pid/status"; }
 
 sleep "$warm"
 warm_kib=$(resident_kib)
+last_kib=$warm_kib
 echo "after ${warm} s: ${warm_kib} KiB resident"
 for ((left = seconds - warm - 5; left > 0; left -= 30)); do
     sleep $((left < 30 ? left : 30))
