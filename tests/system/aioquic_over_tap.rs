@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Aioquic, Digest, ENGINE_ADDRESS, Need, Outcome, SERVER_PORT, TapLab, write_file,
+    Aioquic, Digest, ENGINE_ADDRESS, Engine, Need, Outcome, SERVER_PORT, TapLab, write_file,
 };
 
 const GIB: u64 = 1 << 30;
@@ -92,12 +92,16 @@ fn keys_are_updated() {
 }
 
 #[test]
-fn closing_client_is_no_loss() {
+fn closing_client_is_understood_and_no_loss() {
     let Some(mut lab) = serving_lab() else { return };
     run(&lab, &["close", "--code", "42", "--reason", "had enough"]);
-    let report = lab.stop().expect_clean();
+    let outcome = lab.stop();
+    let report = outcome.expect_clean();
     assert_eq!(report["connections"]["accepted"], 1);
     assert_eq!(report["connections"]["lost"], 0);
+    if Engine::tells_ends() {
+        assert!(outcome.log.contains("had enough"), "{outcome}");
+    }
 }
 
 #[test]
@@ -110,7 +114,7 @@ fn closing_engine_says_why() {
         port: SERVER_PORT,
     }
     .client(&["wait-closed"]);
-    let client = lab.inside(|| crate::harness::Engine::spawn(client));
+    let client = lab.inside(|| Engine::spawn(client));
     client.wait_for_log("connected", Duration::from_secs(10));
     lab.stop().expect_clean();
     let end = client.wait(Duration::from_secs(10)).report();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::quinn::{Connection, ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use serde_json::Value;
 
-use crate::harness::{Digest, Identity, Need, SERVER_PORT, TapLab, write_file};
+use crate::harness::{Digest, Engine, Identity, Need, SERVER_PORT, TapLab, write_file};
 use crate::quinn_peer::{self as quinn, ClientOptions};
 
 const GIB: u64 = 1 << 30;
@@ -268,7 +268,7 @@ fn closing_engine_says_why() {
 }
 
 #[test]
-fn closing_client_is_no_loss() {
+fn closing_client_is_understood_and_no_loss() {
     let Some(mut lab) = serving_lab() else { return };
     quinn::run(async {
         let endpoint = endpoint(&lab, "echo", None);
@@ -281,9 +281,13 @@ fn closing_client_is_no_loss() {
         connection.close(VarInt::from_u32(42), b"had enough");
         endpoint.wait_idle().await;
     });
-    let report = lab.stop().expect_clean();
+    let outcome = lab.stop();
+    let report = outcome.expect_clean();
     assert_eq!(report["connections"]["accepted"], 1);
     assert_eq!(report["connections"]["lost"], 0);
+    if Engine::tells_ends() {
+        assert!(outcome.log.contains("had enough"), "{outcome}");
+    }
 }
 
 #[test]

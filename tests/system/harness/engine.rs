@@ -57,8 +57,15 @@ impl Engine {
     /// A command that runs the binary, in a network namespace when the calling thread is in one.
     pub fn command() -> Command {
         let mut command = Command::new(Self::binary());
-        command.env_remove("RUST_LOG");
+        // How connections end is told by shards at this level; see `tells_ends`.
+        command.env("RUST_LOG", "info,stoq::shard=debug");
         command
+    }
+
+    /// Whether the binary under test logs the end of each connection: release builds compile that
+    /// level out.
+    pub fn tells_ends() -> bool {
+        cfg!(debug_assertions) && std::env::var_os("ENGINE_BIN").is_none()
     }
 
     /// Starts `engine run --json --config <config>`.
