@@ -21,6 +21,10 @@ pub struct Address(pub Ipv6Addr);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remote(pub SocketAddrV6);
 
+/// An address of this machine's kernel with a TCP port: `[::1]:9464`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen(pub SocketAddr);
+
 /// SHA-256 of a certificate in DER: `sha256:` and 64 hexadecimal digits; colons between bytes are fine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
@@ -83,6 +87,16 @@ impl FromStr for Remote {
                 "`{text}` is not an IPv6 address with a UDP port such as [fd00:5701::1]:4433"
             )),
         }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("`{text}` is not an address with a TCP port such as [::1]:9464"))
     }
 }
 
@@ -166,6 +180,9 @@ mod tests {
         assert!(error::<Remote>("[fd00::1]:0").contains("1..=65535"));
         assert!(error::<Remote>("fd00::1").contains("such as [fd00:5701::1]:4433"));
         assert!(error::<Remote>("10.0.0.1:4433").contains("IPv6 only"));
+        assert!("[::1]:9464".parse::<Listen>().is_ok());
+        assert!("127.0.0.1:0".parse::<Listen>().is_ok());
+        assert!(error::<Listen>("9464").contains("such as [::1]:9464"));
     }
 
     #[test]

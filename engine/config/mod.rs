@@ -23,7 +23,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-pub use address::{Address, Fingerprint, Prefix, Remote};
+pub use address::{Address, Fingerprint, Listen, Prefix, Remote};
 pub use client::{Client, EchoClient, HqClient, PerfClient, Trust};
 pub use error::ConfigError;
 pub use listener::{
@@ -32,7 +32,7 @@ pub use listener::{
 };
 pub use port::{Checksum, Idle, Mbufs, Memory, Port, Shard, TxPath};
 pub use scalar::OrOff;
-pub use settings::{Limits, Run};
+pub use settings::{Limits, Metrics, Run};
 pub use source::Source;
 pub use transport::{AckFrequency, Congestion, Transport};
 pub use units::{Interval, Rate, Size};
@@ -59,6 +59,9 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// What is driven against servers.
     pub clients: Vec<Client>,
+    /// Counters for Prometheus; absent: they are not served.
+    #[serde(deserialize_with = "present")]
+    pub metrics: Option<Metrics>,
     /// The course of a run.
     pub run: Run,
 }

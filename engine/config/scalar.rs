@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::address::{Address, Fingerprint, Prefix, Remote};
+use super::address::{Address, Fingerprint, Listen, Prefix, Remote};
 use super::port::Mbufs;
 use super::units::{Interval, Rate, Size};
 
@@ -79,6 +79,7 @@ deserialize_from_text!(
     Prefix,
     Address,
     Remote,
+    Listen,
     Fingerprint,
     Mbufs
 );

@@ -1,7 +1,8 @@
-//! `limits:` and `run:`.
+//! `limits:`, `metrics:` and `run:`.
 
 use serde::Deserialize;
 
+use super::address::Listen;
 use super::units::Interval;
 
 /// Every bound. All are numbers of 1 or more.
@@ -25,6 +26,15 @@ pub struct Limits {
     pub waiting_datagrams: Option<u32>,
     /// Files that `hq-interop` holds open on a shard; default 1024.
     pub open_files: Option<u32>,
+}
+
+/// Counters in the text format of Prometheus.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address of this machine's kernel and TCP port that they are served at, over HTTP; port 0 leaves the choice of a
+    /// port to the kernel.
+    pub listen: Listen,
 }
 
 /// The course of a run.

@@ -11,6 +11,7 @@ mod eal;
 mod identity;
 mod listener;
 mod load;
+mod metrics;
 mod names;
 mod pool;
 mod port;
@@ -32,6 +33,7 @@ pub use eal::EalPlan;
 pub use identity::{IdentityPlan, IdentitySource};
 pub use listener::{ClientAuthPlan, ListenerPlan, ServicePlan};
 pub use load::{EchoLoad, HqLoad, Load, PerfLoad};
+pub use metrics::MetricsPlan;
 pub use pool::{MemoryPlan, PoolPlan};
 pub use port::{ChecksumPlan, PortKind, PortPlan, TxPathPlan};
 pub use settings::{LimitsPlan, RunPlan};
@@ -55,6 +57,8 @@ pub struct Plan {
     pub limits: LimitsPlan,
     /// Memory that all of this takes.
     pub memory: MemoryPlan,
+    /// Counters for Prometheus, where they are served.
+    pub metrics: Option<MetricsPlan>,
     /// The course of the run.
     pub run: RunPlan,
     /// What is allowed and yet worth a second look.
@@ -128,6 +132,7 @@ impl Plan {
         };
         client::plan(config, source, checks, &around, &mut shards, &mut notes)?;
         let memory = pool::memory(&eal, &ports, &shards, &limits, &transport)?;
+        let metrics = metrics::plan(config, source, &ports, &mut notes)?;
         let run = settings::run(config, source, given)?;
         let eal = eal.into_plan();
         Ok(Self {
@@ -138,6 +143,7 @@ impl Plan {
             transport,
             limits,
             memory,
+            metrics,
             run,
             notes,
         })

@@ -89,6 +89,10 @@ impl Plan {
                 limits.neighbours, limits.waiting_datagrams, limits.responses, limits.open_files
             ),
         ]);
+        if let Some(metrics) = &self.metrics {
+            let address = format!("http://{}/metrics", metrics.listen);
+            table.row(["metrics", &address]);
+        }
         table.row(["run", &run(&self.run)]);
         table
     }

@@ -785,6 +785,39 @@ fn transport_and_limits() {
 }
 
 #[test]
+fn metrics() {
+    let with = |listen: &str| {
+        edited(&[(
+            "run:\n",
+            &format!("metrics: {{ listen: \"{listen}\" }}\nrun:\n"),
+        )])
+    };
+    let plan = plan_of(with("[::1]:9464"), &Given::default()).unwrap();
+    let listen = plan.metrics.unwrap().listen;
+    assert_eq!(listen, "[::1]:9464".parse().unwrap());
+    assert!(plan.notes.is_empty());
+    assert!(plan.to_string().contains("http://[::1]:9464/metrics"));
+    assert!(base().metrics.is_none());
+
+    let open = plan_of(with("[::]:9464"), &Given::default()).unwrap();
+    assert!(open.notes[0].starts_with("metrics are served at [::]:9464 to whoever"));
+    let error = |listen| {
+        plan_of(with(listen), &Given::default())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        error("[fd00::1]:9464"),
+        "x.yaml:42:20: metrics.listen: fd00::1 is an address of the port `left`, which the kernel \
+         knows nothing of; choose one of the kernel's, such as [::1]:9464"
+    );
+    assert_eq!(
+        error("9464"),
+        "x.yaml:42:20: metrics.listen: `9464` is not an address with a TCP port such as [::1]:9464"
+    );
+}
+
+#[test]
 fn run() {
     assert_eq!(
         problem(&[("duration: 10s", "duration: 500ms")]),
@@ -903,6 +936,7 @@ fn loopback_yaml_explains_every_key() {
         "transport: { ",
         "transport: { ack_frequency: { ",
         "limits: { ",
+        "metrics: { ",
         "listeners: [{ name: a, ",
         "listeners: [{ trust: { ",
         "listeners: [{ services: { ",

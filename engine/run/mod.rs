@@ -9,6 +9,7 @@
 //! What can fail without a device fails before EAL starts. Threads that are no lcores start before EAL pins the main
 //! thread, since threads inherit their parent's CPUs.
 
+mod devices;
 mod memif;
 mod ports;
 mod quic;
@@ -39,6 +40,7 @@ use ports::OpenPort;
 use quic::Quic;
 use supervisor::Supervisor;
 
+pub use devices::Devices;
 pub use memif::MemifError;
 pub use ports::OpenError;
 pub use quic::{NamedClient, QuicError, TlsChecks};
@@ -132,6 +134,7 @@ pub fn run(
         shards: Vec::new(),
         lanes: Vec::new(),
         clients: Vec::new(),
+        devices: Devices::new(),
     };
     for (index, shard) in plan.shards.iter().enumerate() {
         let counters = Arc::<ShardCounters>::default();
@@ -225,6 +228,9 @@ fn drive_on(
     go: mpsc::Sender<()>,
 ) -> Result<Outcome, RunError> {
     let mut ports = ports::open(eal, plan, control)?;
+    let shown = watched
+        .devices
+        .show(ports.iter().map(|port| port.port.clone()).collect());
     let mut lanes = Vec::new();
     for (index, config) in configs.into_iter().enumerate() {
         lanes.push(lane(
@@ -245,6 +251,7 @@ fn drive_on(
 
     let devices = ports.iter().map(|port| port.port.stats()).collect();
     let pools: Vec<Mempool> = ports.iter().map(|port| port.pool).collect();
+    drop(shown);
     drop(ports);
     await_mbufs(&pools);
     let shards = plan

@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
+use super::devices::Devices;
 use super::quic::NamedClient;
 use crate::plan::RunPlan;
 use crate::shard::ShardCounters;
@@ -32,6 +33,8 @@ pub struct Watched {
     pub lanes: Vec<Arc<LaneCounters>>,
     /// Clients of all shards.
     pub clients: Vec<NamedClient>,
+    /// The open ports, in the order of the plan.
+    pub devices: Devices,
 }
 
 /// What the control thread measured.
