@@ -1,6 +1,7 @@
 //! What a shard counts, readable from other threads without disturbing it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that one thread writes and any may read.
 ///
@@ -36,6 +37,47 @@ impl Counter {
     }
 }
 
+/// Buckets of a histogram; the last one is for all that is above [`Buckets::bound`] of the others.
+pub const BUCKETS: usize = 26;
+
+/// How often a time fell into each of some fixed ranges. Its upper bounds are powers of two in microseconds, from 1 µs
+/// to 16.8 s: some 40 % is how exactly a quantile can be told, at the cost of two words written for each time.
+#[derive(Debug, Default)]
+pub struct Buckets {
+    counts: [Counter; BUCKETS],
+    sum_ns: Counter,
+}
+
+impl Buckets {
+    /// Counts a time. To be called by the owner only.
+    #[inline]
+    pub fn record(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // 0 up to 1 µs, then the exponent of the next power of two: a time that equals a bound is within it.
+        let above_bound = ns.div_ceil(1000).saturating_sub(1);
+        let index = (u64::BITS - above_bound.leading_zeros()) as usize;
+        if let Some(count) = self.counts.get(index.min(BUCKETS - 1)) {
+            count.add(1);
+        }
+        self.sum_ns.add(ns);
+    }
+
+    /// The longest time that bucket `index` counts; `None` for the last one, which has no bound.
+    pub fn bound(index: usize) -> Option<Duration> {
+        (index + 1 < BUCKETS).then(|| Duration::from_micros(1 << index))
+    }
+
+    /// How often each bucket was counted. Words may be some moments apart from each other and from the sum.
+    pub fn counts(&self) -> [u64; BUCKETS] {
+        std::array::from_fn(|index| self.counts[index].get())
+    }
+
+    /// The sum of all times.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_ns.get())
+    }
+}
+
 /// What one shard counted since it started.
 ///
 /// Aligned so that no other shard's counters share a cache line (nor the neighbour that the prefetcher pulls in).
@@ -61,6 +103,10 @@ pub struct ShardCounters {
     pub connections_opened: Counter,
     /// Connections held now, closing ones included.
     pub connections_current: Counter,
+    /// Of `connections_current`: those whose handshake runs, both sides.
+    pub connections_handshaking: Counter,
+    /// Of `connections_current`: those that have ended and stay until the peer must have noticed (RFC 9000 §10.2).
+    pub connections_closing: Counter,
     /// The most connections held at a time.
     pub connections_peak: Counter,
     /// Incoming connections answered with CONNECTION_REFUSED: at a limit, or shutting down.
@@ -72,6 +118,8 @@ pub struct ShardCounters {
     pub handshakes: Counter,
     /// Incoming connections that ended before their handshake was complete.
     pub handshakes_failed: Counter,
+    /// Outgoing connections that ended before their handshake was complete, those that we closed among them.
+    pub connects_failed: Counter,
     /// Connections whose 0-RTT data was accepted, both sides.
     pub early_data_accepted: Counter,
 
@@ -100,6 +148,35 @@ pub struct ShardCounters {
     pub congestion_events: Counter,
     /// The largest UDP payload that MTU discovery reached on any connection, in bytes.
     pub mtu: Counter,
+    /// Smoothed round-trip times (RFC 9002 §5.3): one of each connection when its handshake is complete and one at its
+    /// end, and in between those of a few connections at a time, in turn.
+    pub rtt: Buckets,
     /// 1 once there is at least one client and all say they have finished.
     pub clients_finished: Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_counted_in_the_first_bucket_that_holds_it() {
+        let index_of = |time: Duration| {
+            let buckets = Buckets::default();
+            buckets.record(time);
+            assert_eq!(buckets.sum(), time);
+            buckets.counts().iter().position(|count| *count == 1)
+        };
+        let ns = Duration::from_nanos;
+        assert_eq!(index_of(ns(0)), Some(0));
+        assert_eq!(index_of(ns(1_000)), Some(0));
+        assert_eq!(index_of(ns(1_001)), Some(1));
+        assert_eq!(index_of(Duration::from_secs(3600)), Some(BUCKETS - 1));
+        for index in 0..BUCKETS - 1 {
+            let bound = Buckets::bound(index).unwrap();
+            assert_eq!(index_of(bound), Some(index));
+            assert_eq!(index_of(bound + ns(1)), Some(index + 1));
+        }
+        assert_eq!(Buckets::bound(BUCKETS - 1), None);
+    }
 }

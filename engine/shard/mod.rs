@@ -40,7 +40,7 @@ pub(crate) use self::core::Core;
 use self::core::{Endpoint, Service};
 use self::setup::{Randomness, check, endpoint};
 pub use config::{ListenerConfig, ServiceConfig, ShardConfig, ShardError, ShardLimits};
-pub use counters::{Counter, ShardCounters};
+pub use counters::{BUCKETS, Buckets, Counter, ShardCounters};
 pub(crate) use entry::Entry;
 
 /// QUIC on one queue pair: see the [module](self).
