@@ -99,6 +99,17 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_rss_hash_update",
     "rte_eth_dev_rx_offload_name",
     "rte_eth_dev_tx_offload_name",
+    // Telemetry.
+    "rte_telemetry_register_cmd",
+    "rte_tel_data_start_array",
+    "rte_tel_data_start_dict",
+    "rte_tel_data_string",
+    "rte_tel_data_add_array_string",
+    "rte_tel_data_add_array_container",
+    "rte_tel_data_add_dict_string",
+    "rte_tel_data_add_dict_container",
+    "rte_tel_data_alloc",
+    "rte_tel_data_free",
 ];
 
 /// Types that are needed by name; those the functions mention follow by themselves.

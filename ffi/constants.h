@@ -78,6 +78,11 @@
 	X(RTE_ETH_LINK_UP)                                                                                             \
 	X(RTE_ETH_SPEED_NUM_NONE)                                                                                      \
 	X(RTE_ETH_SPEED_NUM_UNKNOWN)                                                                                   \
+	/* Telemetry: what fits into an answer. */                                                                     \
+	X(RTE_TEL_MAX_STRING_LEN)                                                                                      \
+	X(RTE_TEL_MAX_SINGLE_STRING_LEN)                                                                               \
+	X(RTE_TEL_MAX_DICT_ENTRIES)                                                                                    \
+	X(RTE_TEL_MAX_ARRAY_ENTRIES)                                                                                   \
 	/* Rings: one producer, one consumer. */                                                                       \
 	X(RING_F_SP_ENQ)                                                                                               \
 	X(RING_F_SC_DEQ)                                                                                               \

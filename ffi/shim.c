@@ -12,6 +12,8 @@
 #include <rte_pause.h>
 #include <rte_prefetch.h>
 #include <rte_ring.h>
+#include <rte_telemetry.h>
+#include <rte_version.h>
 
 #include "constants.h"
 
@@ -104,6 +106,34 @@ stoq_link(uint16_t port, uint32_t *speed_mbps, int *up, int *full_duplex)
 	*up = link.link_status == RTE_ETH_LINK_UP;
 	*full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
 	return error;
+}
+
+#if RTE_VERSION < RTE_VERSION_NUM(23, 3, 0, 0)
+#define TEL_ARRAY RTE_TEL_U64_VAL
+#define tel_add_array rte_tel_data_add_array_u64
+#define tel_add_dict rte_tel_data_add_dict_u64
+#else
+#define TEL_ARRAY RTE_TEL_UINT_VAL
+#define tel_add_array rte_tel_data_add_array_uint
+#define tel_add_dict rte_tel_data_add_dict_uint
+#endif
+
+int
+stoq_tel_start_u64_array(struct rte_tel_data *d)
+{
+	return rte_tel_data_start_array(d, TEL_ARRAY);
+}
+
+int
+stoq_tel_add_array_u64(struct rte_tel_data *d, uint64_t value)
+{
+	return tel_add_array(d, value);
+}
+
+int
+stoq_tel_add_dict_u64(struct rte_tel_data *d, const char *name, uint64_t value)
+{
+	return tel_add_dict(d, name, value);
 }
 
 unsigned int

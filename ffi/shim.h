@@ -11,6 +11,7 @@
 struct rte_mbuf;
 struct rte_mempool;
 struct rte_ring;
+struct rte_tel_data;
 
 /* Receive up to n mbufs of one queue; the first bytes of each packet are prefetched. Returns how many arrived. */
 uint16_t stoq_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n);
@@ -42,6 +43,11 @@ unsigned int stoq_ring_count(const struct rte_ring *r);
 
 /* The link of a port without waiting for negotiation: speed in Mbit/s, whether up, whether full duplex. 0 or -errno. */
 int stoq_link(uint16_t port, uint32_t *speed_mbps, int *up, int *full_duplex);
+
+/* Telemetry's 64-bit numbers, which were renamed in release 23.03. 0 or -errno. */
+int stoq_tel_start_u64_array(struct rte_tel_data *d);
+int stoq_tel_add_array_u64(struct rte_tel_data *d, uint64_t value);
+int stoq_tel_add_dict_u64(struct rte_tel_data *d, const char *name, uint64_t value);
 
 /* The calling thread's lcore, UINT32_MAX on a thread EAL does not know. */
 unsigned int stoq_lcore_id(void);

@@ -83,6 +83,7 @@ pub fn join<A: Transport, B: Transport>(
         rx_descriptors: DESCRIPTORS,
         tx_descriptors: DESCRIPTORS,
         pool,
+        rss_key: None,
     });
     let [left_end, right_end] = link(eal, [&names[0], &names[1]], [&configs[0], &configs[1]])?;
     Ok((

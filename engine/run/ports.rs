@@ -125,6 +125,7 @@ fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
         rx_descriptors: plan.rx_descriptors,
         tx_descriptors: plan.tx_descriptors,
         pool,
+        rss_key: None,
     }
 }
 

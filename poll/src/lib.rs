@@ -31,6 +31,7 @@ mod link;
 mod port;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
+mod toeplitz;
 mod transport;
 pub mod wire;
 mod worker;
@@ -44,9 +45,10 @@ pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
 pub use link::{LinkEnd, link};
 pub use port::{
-    DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, ports, rx_offload_name,
-    tx_offload_name,
+    DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,
+    ports, rss_type_names, rx_offload_name, tx_offload_name,
 };
 pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
+pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
 pub use worker::{Lane, LaneConfig, Worker, drain_queues};

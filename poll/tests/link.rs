@@ -116,6 +116,7 @@ fn exchange(
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        rss_key: None,
     };
     let names = [format!("{name}l"), format!("{name}r")];
     let [left, right] =
@@ -239,6 +240,7 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        rss_key: None,
     };
     let [(_left_port, mut left), (right_port, mut right)] =
         link(eal, ["sl", "sr"], [&port_config, &port_config]).expect("a link");
