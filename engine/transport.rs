@@ -18,6 +18,12 @@ pub const UDP_PAYLOAD_MIN: u16 = 1_200;
 /// size its first flight would not fit.
 pub const INITIAL_MTU_MAX: u16 = 1_452;
 
+/// Streams of each direction that a peer may have open at the start of a connection, if its limit is not below this.
+///
+/// quinn-proto allocates every stream that it permits, at once: some 150 bytes each. So a connection starts with few,
+/// and the shard doubles them as the peer uses them, up to the limit.
+pub const STREAMS_AT_START: u32 = 16;
+
 /// Transport settings of listeners and clients. The default suits paths of the 40 Gbit/s class: 16 MiB in flight are
 /// 3 ms at that rate.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,12 +46,28 @@ pub struct TransportSettings {
     pub keep_alive: Option<Duration>,
     /// How long a connection may be silent before it is lost; `None` leaves it to the peer.
     pub idle_timeout: Option<Duration>,
-    /// Bidirectional streams that a peer may have open.
+    /// Bidirectional streams that a peer may have open. [`STREAMS_AT_START`] are granted at the start, more as they are
+    /// used.
     pub bidi_streams: u32,
-    /// Unidirectional streams that a peer may have open.
+    /// Unidirectional streams that a peer may have open, granted likewise.
     pub uni_streams: u32,
     /// Bytes of unreliable datagrams (RFC 9221) buffered in each direction; 0 takes and sends none.
     pub datagram_buffer: usize,
+}
+
+/// Streams that a peer may have open on a connection, of each direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Bidirectional ones.
+    pub bidi: u32,
+    /// Unidirectional ones.
+    pub uni: u32,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        TransportSettings::default().streams()
+    }
 }
 
 /// A congestion controller.
@@ -84,8 +106,8 @@ impl Default for TransportSettings {
             }),
             keep_alive: None,
             idle_timeout: Some(Duration::from_secs(30)),
-            bidi_streams: 256,
-            uni_streams: 256,
+            bidi_streams: 1_024,
+            uni_streams: 1_024,
             datagram_buffer: MIB as usize,
         }
     }
@@ -111,6 +133,14 @@ pub enum TransportError {
 }
 
 impl TransportSettings {
+    /// The limits of streams: what a shard grants up to.
+    pub fn streams(&self) -> StreamLimits {
+        StreamLimits {
+            bidi: self.bidi_streams,
+            uni: self.uni_streams,
+        }
+    }
+
     /// The settings in quinn-proto's form, for a port that sends UDP payloads of up to `udp_payload_max` bytes: its IP
     /// MTU less [`IPV6_UDP_HEADERS`].
     pub fn build(&self, udp_payload_max: u16) -> Result<Arc<TransportConfig>, TransportError> {
@@ -132,8 +162,8 @@ impl TransportSettings {
             .initial_mtu(self.initial_mtu.min(udp_payload_max))
             .mtu_discovery_config(self.mtu_discovery.then(|| mtu_discovery(udp_payload_max)))
             .keep_alive_interval(self.keep_alive)
-            .max_concurrent_bidi_streams(self.bidi_streams.into())
-            .max_concurrent_uni_streams(self.uni_streams.into())
+            .max_concurrent_bidi_streams(self.bidi_streams.min(STREAMS_AT_START).into())
+            .max_concurrent_uni_streams(self.uni_streams.min(STREAMS_AT_START).into())
             .datagram_receive_buffer_size(Some(self.datagram_buffer).filter(|&bytes| bytes > 0))
             .datagram_send_buffer_size(self.datagram_buffer)
             // The worker takes one datagram at a time, as mbufs are.

@@ -157,6 +157,8 @@ impl<'a> Quic<'a> {
                 retry_above: limits.retry_above as usize,
                 turn_budget: limits.turn_budget,
                 responses: limits.responses as usize,
+                streams: settings(&self.plan.transport).streams(),
+                ..ShardLimits::default()
             },
             udp_payload_max: port.udp_payload_max,
             listeners,

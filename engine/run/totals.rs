@@ -125,10 +125,14 @@ impl Outcome {
 }
 
 /// What a shard dropped, by name.
-fn of_shard(counters: &ShardCounters) -> [(&'static str, u64); 4] {
+fn of_shard(counters: &ShardCounters) -> [(&'static str, u64); 8] {
     [
         ("unknown_udp_port", counters.dropped_unknown_udp_port.get()),
         ("quic_ignored", counters.dropped_quic_ignored.get()),
+        ("strangers", counters.dropped_strangers.get()),
+        ("incoming_full", counters.dropped_incoming_full.get()),
+        ("prefix_rate", counters.dropped_prefix_rate.get()),
+        ("tx_stateless_rate", counters.dropped_stateless_rate.get()),
         (
             "tx_response_queue_full",
             counters.dropped_response_queue_full.get(),

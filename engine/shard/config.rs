@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::counters::ShardCounters;
 use crate::app::Application;
+use crate::transport::StreamLimits;
 
 /// Everything a shard needs; [`Shard::new`](super::Shard::new) checks it.
 pub struct ShardConfig {
@@ -50,14 +51,32 @@ pub struct ServiceConfig {
 }
 
 /// The bounds of a shard.
+///
+/// What strangers may cost is bounded in steps, so that those who are connected do not notice an attack: above
+/// `retry_above` a client must prove its address, above `incoming` nothing is begun, and at any time the rates hold.
+/// A rate is a number a second, with a burst of a tenth of a second (`handshakes_per_prefix`: a second); `None` is no
+/// bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardLimits {
     /// Connections held at a time, closing ones included; above, incoming ones are refused.
     pub connections: usize,
-    /// Incoming handshakes in flight; above, incoming connections are refused.
+    /// Incoming handshakes in flight; above, attempts are dropped without an answer.
     pub incoming: usize,
     /// Incoming handshakes in flight above which a client must first prove its address (Retry, RFC 9000 §8.1.2).
     pub retry_above: usize,
+    /// Bytes buffered for connections that are not accepted yet. Few are needed: a shard accepts or answers at once.
+    pub incoming_bytes: u64,
+    /// Handshakes begun for clients of one /64, a second. Above, a client must prove its address, and is dropped if it
+    /// has.
+    pub handshakes_per_prefix: Option<u32>,
+    /// Initial packets a second that may lead to nothing: not opened, answered by a Retry or a refusal, dropped for a
+    /// bound. Above, those of unknown connections are dropped before any cryptography. As many again if they carry a
+    /// token, so that clients who proved their address are not drowned by those who did not.
+    pub strangers: Option<u32>,
+    /// Version negotiations and stateless resets sent a second.
+    pub stateless: Option<u32>,
+    /// Streams that a peer may have open on a connection. Must be what the transport settings were made from.
+    pub streams: StreamLimits,
     /// Datagrams that a connection may send before the next one has its turn.
     pub turn_budget: u16,
     /// Stateless answers (version negotiation, Retry, refusals, resets) that wait to be sent; above, they are dropped.
@@ -70,6 +89,11 @@ impl Default for ShardLimits {
             connections: 20_000,
             incoming: 1_024,
             retry_above: 512,
+            incoming_bytes: 1 << 20,
+            handshakes_per_prefix: Some(4_096),
+            strangers: Some(10_000),
+            stateless: Some(1_000),
+            streams: StreamLimits::default(),
             turn_budget: 16,
             responses: 64,
         }

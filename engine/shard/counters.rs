@@ -109,7 +109,7 @@ pub struct ShardCounters {
     pub connections_closing: Counter,
     /// The most connections held at a time.
     pub connections_peak: Counter,
-    /// Incoming connections answered with CONNECTION_REFUSED: at a limit, or shutting down.
+    /// Incoming connections answered with CONNECTION_REFUSED: `connections` are held, or the shard is shutting down.
     pub connections_refused: Counter,
     /// Connections that ended by a time-out, a stateless reset or a transport error, and outgoing ones that never
     /// came to be. A close by either application is none of these.
@@ -125,6 +125,8 @@ pub struct ShardCounters {
 
     /// UDP datagrams taken in by the shard.
     pub udp_received: Counter,
+    /// Of `udp_received`: those of known connections.
+    pub udp_to_connections: Counter,
     /// UDP datagrams built by the shard.
     pub udp_sent: Counter,
     /// Stateless answers sent: version negotiation, Retry, refusal, stateless reset.
@@ -133,6 +135,15 @@ pub struct ShardCounters {
     pub retries: Counter,
     /// Stateless answers dropped because too many were waiting.
     pub dropped_response_queue_full: Counter,
+    /// Attempts to connect dropped because `incoming` handshakes were in flight.
+    pub dropped_incoming_full: Counter,
+    /// Attempts to connect dropped because their /64 had begun as many handshakes as it may, though the client had
+    /// proved its address.
+    pub dropped_prefix_rate: Counter,
+    /// Initial packets of unknown connections dropped unopened, because too many before them had led to nothing.
+    pub dropped_strangers: Counter,
+    /// Version negotiations and stateless resets that were not sent, because too many had been.
+    pub dropped_stateless_rate: Counter,
     /// Datagrams dropped because no endpoint uses their UDP port.
     pub dropped_unknown_udp_port: Counter,
     /// Datagrams that QUIC neither takes nor answers: too short, malformed, or of no connection of ours.
@@ -142,7 +153,8 @@ pub struct ShardCounters {
     /// Panics caught in applications.
     pub application_panics: Counter,
 
-    /// QUIC packets declared lost, of ended connections, and of all at [`Shard::publish`](super::Shard::publish).
+    /// QUIC packets declared lost. Connections are looked at in turn, a few at a time, and when they end; all of them at
+    /// [`Shard::publish`](super::Shard::publish).
     pub lost_packets: Counter,
     /// Congestion events, counted like `lost_packets`.
     pub congestion_events: Counter,

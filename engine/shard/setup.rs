@@ -15,13 +15,22 @@ pub(super) fn check(config: &ShardConfig) -> Result<(), ShardError> {
     let ShardLimits {
         connections,
         incoming,
-        retry_above: _, // 0 asks every client to prove its address
+        retry_above: _,    // 0 asks every client to prove its address
+        incoming_bytes: _, // 0 buffers nothing, and nothing has to be
+        handshakes_per_prefix,
+        strangers,
+        stateless,
+        streams: _, // 0 permits none
         turn_budget,
         responses,
     } = config.limits;
+    let rate = |rate: Option<u32>| rate.map_or(1, |rate| rate as usize);
     let bounds = [
         ("connections", connections),
         ("incoming", incoming),
+        ("handshakes_per_prefix", rate(handshakes_per_prefix)),
+        ("strangers", rate(strangers)),
+        ("stateless", rate(stateless)),
         ("turn_budget", usize::from(turn_budget)),
         ("responses", responses),
     ];

@@ -402,7 +402,10 @@ impl Setup {
     fn shard(&self, seed: u64) -> ShardConfig {
         ShardConfig {
             seed: Some(seed),
-            limits: self.limits.clone(),
+            limits: ShardLimits {
+                streams: self.settings.streams(),
+                ..self.limits.clone()
+            },
             udp_payload_max: PAYLOAD_MAX,
             listeners: Vec::new(),
             client_udp_port: 0,
