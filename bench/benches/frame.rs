@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use poll::Ecn;
-use poll::host::{Host, HostConfig};
+use poll::host::{Host, HostConfig, HostRole};
 use poll::wire::{Checksum, HEADERS, MacAddr, UdpHeaders, emit_udp_headers, parse};
 
 mod common;
@@ -39,6 +39,7 @@ fn frame(payload: usize) -> Vec<u8> {
 
 fn host(verify_checksums: bool) -> Host {
     let config = HostConfig {
+        role: HostRole::Primary,
         mac: PEER.dst_mac,
         addresses: vec![(PEER.dst, 64)],
         gateway: None,

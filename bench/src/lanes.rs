@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hugepages::{Mempool, MempoolConfig};
-use poll::host::{Host, HostConfig};
+use poll::host::{Host, HostConfig, HostRole};
 use poll::wire::Checksum;
 use poll::{Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, Transport, TxPath, link};
 use stoq::transport::IPV6_UDP_HEADERS;
@@ -115,6 +115,7 @@ fn lane<T: Transport>(
 ) -> Result<Lane<T>, Box<dyn Error>> {
     let host = Host::new(
         HostConfig {
+            role: HostRole::Primary,
             mac: port.mac(),
             addresses: vec![(*address.ip(), 64)],
             gateway: None,
@@ -136,13 +137,14 @@ fn lane<T: Transport>(
         rx_copybreak: settings.rx_copybreak,
         pool_low_mark: settings.mbufs as usize / 8,
         udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
+        relay: None,
     };
     let queue = queues.pop().ok_or("the link has no queue")?;
     Ok(Lane::new(
         queue,
         host,
         transport,
-        &config,
+        config,
         Arc::new(LaneCounters::default()),
     ))
 }

@@ -25,7 +25,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hugepages::Mempool;
-use poll::host::{Host, HostConfig};
+use poll::host::{Host, HostConfig, HostRole};
 use poll::{
     Control, DeviceStats, Eal, EalError, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
     LcoreError, LcoreId, LcoreTask, QueuePair, TxPath, Worker, drain_queues, wire,
@@ -317,12 +317,13 @@ fn lane(
         rx_copybreak: usize::from(port_plan.rx_copybreak),
         pool_low_mark: low_mark(port_plan),
         udp_payload_max: port_plan.udp_payload_max,
+        relay: None,
     };
     // The plan gives each queue to one shard, and the port has as many as the plan says.
     let queue = port
         .take_queue(shard_plan.queue)
         .expect("the plan hands out each queue once");
-    Ok(Lane::new(queue, host, shard, &config, counters))
+    Ok(Lane::new(queue, host, shard, config, counters))
 }
 
 /// With fewer free mbufs than a receive ring and some bursts take, what is received is copied and given back at once.
@@ -336,6 +337,7 @@ fn host_config(plan: &Plan, port: &PortPlan, open: &OpenPort, shard: &Shard) -> 
         ChecksumPlan::Skip => (false, wire::Checksum::Skip),
     };
     HostConfig {
+        role: HostRole::Primary,
         mac: open.port.mac(),
         addresses: port.addresses.clone(),
         gateway: port.gateway,

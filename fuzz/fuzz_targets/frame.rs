@@ -9,7 +9,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use poll::host::{Host, HostConfig, Verdict, frame_len_max};
+use poll::host::{Host, HostConfig, HostRole, Verdict, frame_len_max};
 use poll::wire::{Checksum, MacAddr, parse};
 
 const MTU: u16 = 1500;
@@ -62,6 +62,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn host(now: Instant) -> Host {
     let config = HostConfig {
+        role: HostRole::Primary,
         mac: OURS,
         addresses: vec![(OUR_ADDRESS, 64)],
         gateway: None,

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::host::HostCounters;
 use crate::wire::{DropCounters, DropReason};
 
 /// Counters of one lane (one queue pair with its transport) since it started.
@@ -29,18 +30,33 @@ pub struct LaneStats {
     pub tx_stalled: u64,
     /// Turns that took the copying path because the pool ran low.
     pub pool_pressure: u64,
+    /// ICMPv6 frames that were handed to the hosts on other queues of the port.
+    pub relayed: u64,
+    /// ICMPv6 frames that came from other queues of the port.
+    pub relay_received: u64,
+    /// Copies of ICMPv6 frames that another lane had no room for, or that were too many for one turn.
+    pub relay_full: u64,
     /// Turns of the worker loop.
     pub turns: u64,
     /// Time in turns that moved at least one frame, nanoseconds.
     pub busy_ns: u64,
     /// Time since the lane started, nanoseconds.
     pub elapsed_ns: u64,
+    /// Free mbufs of the pool that frames to send are built in, when the counters were published. Those that lcores keep
+    /// to themselves are not among them.
+    pub pool_free: u64,
+    /// The same of the pool that received frames come from: on a link, that of the other end.
+    pub rx_pool_free: u64,
+    /// Entries of the host's neighbour cache, when the counters were published.
+    pub neighbours: u64,
+    /// What the host did.
+    pub host: HostCounters,
     /// Drops by reason.
     pub drops: DropCounters,
 }
 
-const PLAIN: usize = 13;
-const WORDS: usize = PLAIN + DropReason::COUNT;
+const PLAIN: usize = 19;
+const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT;
 
 /// The published copy of [`LaneStats`], apart from other lanes' by two cache lines.
 #[derive(Debug)]
@@ -60,16 +76,17 @@ impl Default for LaneCounters {
 impl LaneCounters {
     /// The last published counters. Words of one reading may be a few turns apart from each other.
     pub fn read(&self) -> LaneStats {
-        let mut words = [0; WORDS];
-        for (word, shared) in words.iter_mut().zip(&self.words) {
+        let mut stats = LaneStats::default();
+        for (word, shared) in stats.words().zip(&self.words) {
             *word = shared.load(Ordering::Relaxed);
         }
-        LaneStats::from_words(&words)
+        stats
     }
 
     pub(crate) fn publish(&self, stats: &LaneStats) {
+        let mut stats = *stats;
         for (shared, word) in self.words.iter().zip(stats.words()) {
-            shared.store(word, Ordering::Relaxed);
+            shared.store(*word, Ordering::Relaxed);
         }
     }
 }
@@ -98,50 +115,53 @@ impl LaneStats {
         Duration::from_nanos(self.elapsed_ns)
     }
 
-    fn words(&self) -> [u64; WORDS] {
-        let mut words = [0; WORDS];
-        words[..PLAIN].copy_from_slice(&[
-            self.rx_frames,
-            self.rx_zero_copy,
-            self.rx_copied,
-            self.rx_bytes,
-            self.tx_frames,
-            self.tx_in_place,
-            self.tx_copied,
-            self.tx_bytes,
-            self.tx_stalled,
-            self.pool_pressure,
-            self.turns,
-            self.busy_ns,
-            self.elapsed_ns,
-        ]);
-        for (word, (_, count)) in words[PLAIN..].iter_mut().zip(self.drops.iter()) {
-            *word = count;
-        }
-        words
-    }
-
-    fn from_words(words: &[u64; WORDS]) -> Self {
-        let mut drops = DropCounters::default();
-        for (reason, count) in DropReason::ALL.iter().zip(&words[PLAIN..]) {
-            drops.count_many(*reason, *count);
-        }
-        Self {
-            rx_frames: words[0],
-            rx_zero_copy: words[1],
-            rx_copied: words[2],
-            rx_bytes: words[3],
-            tx_frames: words[4],
-            tx_in_place: words[5],
-            tx_copied: words[6],
-            tx_bytes: words[7],
-            tx_stalled: words[8],
-            pool_pressure: words[9],
-            turns: words[10],
-            busy_ns: words[11],
-            elapsed_ns: words[12],
+    /// Every word, in the order of publication. A new field does not compile until it has its place here.
+    fn words(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Self {
+            rx_frames,
+            rx_zero_copy,
+            rx_copied,
+            rx_bytes,
+            tx_frames,
+            tx_in_place,
+            tx_copied,
+            tx_bytes,
+            tx_stalled,
+            pool_pressure,
+            relayed,
+            relay_received,
+            relay_full,
+            turns,
+            busy_ns,
+            elapsed_ns,
+            pool_free,
+            rx_pool_free,
+            neighbours,
+            host,
             drops,
-        }
+        } = self;
+        let plain: [&mut u64; PLAIN] = [
+            rx_frames,
+            rx_zero_copy,
+            rx_copied,
+            rx_bytes,
+            tx_frames,
+            tx_in_place,
+            tx_copied,
+            tx_bytes,
+            tx_stalled,
+            pool_pressure,
+            relayed,
+            relay_received,
+            relay_full,
+            turns,
+            busy_ns,
+            elapsed_ns,
+            pool_free,
+            rx_pool_free,
+            neighbours,
+        ];
+        plain.into_iter().chain(host.words()).chain(drops.words())
     }
 }
 
@@ -150,13 +170,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_go_there_and_back() {
-        let mut words = [0; WORDS];
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = index as u64 + 1;
+    fn what_is_published_is_read() {
+        let mut stats = LaneStats::default();
+        let mut count = 0;
+        for word in stats.words() {
+            count += 1;
+            *word = count;
         }
-        let stats = LaneStats::from_words(&words);
-        assert_eq!(stats.words(), words);
+        assert_eq!(count as usize, WORDS, "no word is left out");
         let shared = LaneCounters::default();
         shared.publish(&stats);
         assert_eq!(shared.read(), stats);

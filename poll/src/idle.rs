@@ -40,12 +40,20 @@ impl Idle {
         self.turns = 0;
     }
 
-    /// The turn moved nothing; `deadline` is when the next timer is due.
-    pub(crate) fn wait(&mut self, now: Instant, deadline: Option<Instant>) {
+    /// The turn moved nothing; `deadline` is when the next timer is due. True when so much time has passed that the
+    /// clock is to be read again.
+    #[inline]
+    pub(crate) fn wait(&mut self, now: Instant, deadline: Option<Instant>) -> bool {
         match self.step(now, deadline) {
-            Step::Spin => {}
-            Step::Pause => std::hint::spin_loop(),
-            Step::Sleep(time) => std::thread::sleep(time),
+            Step::Spin => false,
+            Step::Pause => {
+                std::hint::spin_loop();
+                false
+            }
+            Step::Sleep(time) => {
+                std::thread::sleep(time);
+                true
+            }
         }
     }
 

@@ -18,6 +18,7 @@
 mod bridge;
 mod control;
 mod counters;
+mod deadline;
 #[allow(unsafe_code, reason = "calls EAL")]
 mod eal;
 mod echo;
@@ -31,6 +32,7 @@ mod link;
 mod port;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
+mod relay;
 mod toeplitz;
 mod transport;
 pub mod wire;
@@ -49,6 +51,7 @@ pub use port::{
     ports, rss_type_names, rx_offload_name, tx_offload_name,
 };
 pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
+pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
 pub use worker::{Lane, LaneConfig, Worker, drain_queues};

@@ -9,9 +9,11 @@ use tracing::warn;
 use crate::bridge::{RxBridge, TxBridge, TxPath, Written, prepend_headers};
 use crate::control::{Control, Stop};
 use crate::counters::{LaneCounters, LaneStats};
-use crate::host::{Host, Route, Verdict};
+use crate::deadline::earlier;
+use crate::host::{Audience, Host, HostRole, Route, Verdict};
 use crate::idle::{Idle, IdlePolicy, SLEEP_MAX};
 use crate::queue::{BURST, QueuePair};
+use crate::relay::{RELAYED_MAX, Relay};
 use crate::transport::{Datagram, Transmit, Transport};
 use crate::wire::DropReason;
 
@@ -27,7 +29,7 @@ const HOST_FRAMES_MAX: usize = BURST / 4;
 const FLUSH_MAX: Duration = Duration::from_millis(50);
 
 /// How a lane moves packets.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LaneConfig {
     /// Where frames to send are built.
     pub pool: Mempool,
@@ -41,6 +43,8 @@ pub struct LaneConfig {
     pub pool_low_mark: usize,
     /// Largest UDP payload to send, bytes; at most the pool's data room without the headers in front.
     pub udp_payload_max: u16,
+    /// Joins the host with those on the other queues of its port; none on a port with one queue.
+    pub relay: Option<Relay>,
 }
 
 /// One queue pair, the host on it, and the transport above.
@@ -54,6 +58,9 @@ pub struct Lane<T> {
     received: Burst<BURST>,
     /// Frames for the device; what it refuses stays first in line.
     outgoing: Burst<BURST>,
+    relay: Option<Relay>,
+    /// Where frames are built, and where received ones come from.
+    pools: [Mempool; 2],
     stats: LaneStats,
     counters: Arc<LaneCounters>,
     started: Option<Instant>,
@@ -67,7 +74,7 @@ impl<T: Transport> Lane<T> {
         queue: QueuePair,
         host: Host,
         transport: T,
-        config: &LaneConfig,
+        config: LaneConfig,
         counters: Arc<LaneCounters>,
     ) -> Self {
         Self {
@@ -82,6 +89,8 @@ impl<T: Transport> Lane<T> {
             ),
             received: Burst::new(),
             outgoing: Burst::new(),
+            relay: config.relay,
+            pools: [config.pool, config.rx_pool],
             stats: LaneStats::default(),
             counters,
             started: None,
@@ -94,13 +103,30 @@ impl<T: Transport> Lane<T> {
         &self.transport
     }
 
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The counters as they stand now; [`LaneCounters`] are behind by some turns.
+    pub fn stats(&self) -> LaneStats {
+        let mut stats = self.stats;
+        stats.pool_free = u64::from(self.pools[0].free_in_ring());
+        stats.rx_pool_free = u64::from(self.pools[1].free_in_ring());
+        stats.neighbours = self.host.neighbour_count() as u64;
+        stats.host = self.host.counters();
+        stats.drops.merge(self.host.drops());
+        stats
+    }
+
     /// Receives a burst, then sends a burst. True when a frame was moved.
     #[inline]
     pub fn turn(&mut self, now: Instant) -> bool {
+        let relayed = self.receive_relayed(now);
         let received = self.receive(now);
         let sent = self.send(now);
         self.stats.turns += 1;
-        received + sent > 0
+        relayed + received + sent > 0
     }
 
     /// When the lane wants its next turn, even if no frame arrives. Soon, while frames wait for the device: it may be
@@ -111,10 +137,22 @@ impl<T: Transport> Lane<T> {
         if !self.outgoing.is_empty() {
             return Some(now + SLEEP_MAX);
         }
-        match (transport, self.host.timeout()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        earlier(transport, self.host.timeout())
+    }
+
+    /// Frames that the lanes on other queues of the port handed over.
+    #[inline]
+    fn receive_relayed(&mut self, now: Instant) -> usize {
+        let Some(relay) = &self.relay else { return 0 };
+        let mut count = 0;
+        while count < RELAYED_MAX
+            && let Some(frame) = relay.next()
+        {
+            self.host.receive_relayed(now, &frame);
+            count += 1;
         }
+        self.stats.relay_received += count as u64;
+        count
     }
 
     fn receive(&mut self, now: Instant) -> usize {
@@ -124,6 +162,7 @@ impl<T: Transport> Lane<T> {
         }
         self.stats.rx_frames += count as u64;
         self.rx.begin(&mut self.stats);
+        let mut shared = 0;
         while let Some(mbuf) = self.received.pop() {
             if mbuf.segment_count() != 1 {
                 self.stats.drops.count(DropReason::Chained);
@@ -136,6 +175,11 @@ impl<T: Transport> Lane<T> {
                     self.transport.receive(now, Datagram { path, ecn, payload });
                 }
                 Verdict::Consumed => self.rx.discard(mbuf),
+                Verdict::Shared(audience) => {
+                    shared += 1;
+                    self.share(mbuf.data(), audience, shared);
+                    self.rx.discard(mbuf);
+                }
                 Verdict::Dropped(reason) => {
                     self.stats.drops.count(reason);
                     self.rx.discard(mbuf);
@@ -144,6 +188,18 @@ impl<T: Transport> Lane<T> {
         }
         self.rx.end();
         count
+    }
+
+    /// Hands a frame to the lanes on other queues of the port: it is the `nth` of this turn.
+    fn share(&mut self, frame: &[u8], audience: Audience, nth: usize) {
+        let Some(relay) = &self.relay else { return };
+        if nth > RELAYED_MAX {
+            self.stats.relay_full += 1;
+            return;
+        }
+        let refused = relay.send(frame, audience);
+        self.stats.relayed += 1;
+        self.stats.relay_full += refused as u64;
     }
 
     fn send(&mut self, now: Instant) -> usize {
@@ -275,13 +331,15 @@ impl<T: Transport> Lane<T> {
         if let Some(started) = self.started {
             self.stats.elapsed_ns = started.elapsed().as_nanos() as u64;
         }
-        let mut stats = self.stats;
-        stats.drops.merge(self.host.drops());
-        self.counters.publish(&stats);
+        self.counters.publish(&self.stats());
     }
 
     /// Somebody else on the link uses an address of ours. Rare, and worth a line each time it is noticed anew.
     fn report_conflicts(&mut self) {
+        // Every host of the port notices, one tells.
+        if self.host.role() == HostRole::Secondary {
+            return;
+        }
         let conflicts = self.host.counters().address_conflicts;
         if conflicts != self.conflicts {
             self.conflicts = conflicts;
@@ -329,22 +387,19 @@ impl<T: Transport> Worker<T> {
             let mut busy = false;
             let mut deadline = None;
             for lane in &mut self.lanes {
-                busy |= lane.turn(now);
-                deadline = match (deadline, lane.timeout(now)) {
-                    (Some(a), Some(b)) => Some(Instant::min(a, b)),
-                    (a, b) => a.or(b),
-                };
+                let moved = lane.turn(now);
+                deadline = earlier(deadline, lane.timeout(now));
+                // The one reading of the clock in a turn: it ends this lane's turn and begins the next one's.
+                let next = Instant::now();
+                lane.account(next - now, moved);
+                now = next;
+                busy |= moved;
             }
             if busy {
                 idle.reset();
-            } else {
-                idle.wait(now, deadline);
+            } else if idle.wait(now, deadline) {
+                now = Instant::now();
             }
-            let next = Instant::now();
-            for lane in &mut self.lanes {
-                lane.account(next - now, busy);
-            }
-            now = next;
 
             match control.requested() {
                 Stop::No => continue,

@@ -9,7 +9,7 @@ use hugepages::{Mempool, MempoolConfig, PacketAlloc};
 use poll::{
     Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
     LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker, drain_queues,
-    host::{Host, HostConfig},
+    host::{Host, HostConfig, HostRole},
     link,
 };
 
@@ -87,6 +87,7 @@ impl Transport for Caller {
 
 fn host(mac: poll::wire::MacAddr, address: Ipv6Addr, udp_port: u16) -> Host {
     let config = HostConfig {
+        role: HostRole::Primary,
         mac,
         addresses: vec![(address, 64)],
         gateway: None,
@@ -121,13 +122,14 @@ fn exchange(
     let names = [format!("{name}l"), format!("{name}r")];
     let [left, right] =
         link(eal, [&names[0], &names[1]], [&port_config, &port_config]).expect("a link");
-    let lane_config = LaneConfig {
+    let lane_config = || LaneConfig {
         pool,
         rx_pool: pool,
         tx_path,
         rx_copybreak: copybreak,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        relay: None,
     };
     let counters = [
         Arc::new(LaneCounters::default()),
@@ -150,10 +152,10 @@ fn exchange(
             lcore: eal.lcores()[0],
             work: Box::new({
                 let (config, counters, control) =
-                    (lane_config.clone(), Arc::clone(&counters[0]), &control);
+                    (lane_config(), Arc::clone(&counters[0]), &control);
                 move || {
                     let host = host(echo_mac, LEFT, ECHO_PORT);
-                    let lane = Lane::new(left_queue, host, Echo::new(1024), &config, counters);
+                    let lane = Lane::new(left_queue, host, Echo::new(1024), config, counters);
                     Worker::new(vec![lane], IdlePolicy::Adaptive).run(control)
                 }
             }) as Box<dyn FnOnce() -> Vec<QueuePair> + Send>,
@@ -161,7 +163,8 @@ fn exchange(
         LcoreTask {
             lcore: eal.lcores()[1],
             work: Box::new({
-                let (config, counters, control) = (lane_config, Arc::clone(&counters[1]), &control);
+                let (config, counters, control) =
+                    (lane_config(), Arc::clone(&counters[1]), &control);
                 let (seen, asked) = (Arc::clone(&seen), Arc::clone(&asked));
                 move || {
                     let host = host(caller_mac, RIGHT, CALLER_PORT);
@@ -171,7 +174,7 @@ fn exchange(
                         asked,
                         held: Vec::new(),
                     };
-                    let lane = Lane::new(right_queue, host, caller, &config, counters);
+                    let lane = Lane::new(right_queue, host, caller, config, counters);
                     Worker::new(vec![lane], IdlePolicy::Adaptive).run(control)
                 }
             }),
@@ -251,6 +254,7 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_copybreak: 256,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        relay: None,
     };
     let mut host = host(right_port.mac(), RIGHT, CALLER_PORT);
     // The neighbour is known, so that frames really go out.
@@ -265,7 +269,7 @@ fn stall(eal: &Eal, pool: Mempool) {
     };
     let control = Control::new(1);
     let queue = right.remove(0);
-    let lane = Lane::new(queue, host, flooder, &config, Arc::clone(&counters));
+    let lane = Lane::new(queue, host, flooder, config, Arc::clone(&counters));
     let task = LcoreTask {
         lcore: eal.lcores()[0],
         work: Box::new(|| Worker::new(vec![lane], IdlePolicy::Adaptive).run(&control))

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
-use poll::host::{Host, HostConfig, Reachability, Route, Verdict, frame_len_max};
+use poll::host::{Host, HostConfig, HostRole, Reachability, Route, Verdict, frame_len_max};
 use poll::wire::{Checksum, DropReason, HEADERS, MacAddr, UdpHeaders, emit_udp_headers};
 use poll::{Ecn, Transmit};
 
@@ -23,6 +23,7 @@ fn address(last: u16) -> Ipv6Addr {
 
 fn config(last: u8) -> HostConfig {
     HostConfig {
+        role: HostRole::Primary,
         mac: mac(last),
         addresses: vec![(address(u16::from(last)), 64)],
         gateway: None,
@@ -91,7 +92,7 @@ impl Node {
     fn receive(&mut self, now: Instant, frame: &[u8]) {
         match self.host.receive(now, frame) {
             Verdict::Udp { payload, .. } => self.received.push(frame[payload].to_vec()),
-            Verdict::Consumed => {}
+            Verdict::Consumed | Verdict::Shared(_) => {}
             Verdict::Dropped(reason) => self.dropped.push(reason),
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::neighbours::Advertised;
 use super::timers::start_jitter;
-use super::{Host, Verdict};
+use super::{Audience, Host, HostRole, Verdict};
 use crate::wire::icmpv6::{
     Icmpv6Headers, Message, ND_HOP_LIMIT, NdOption, Options, QuotedUdp, emit,
 };
@@ -51,6 +51,7 @@ impl Host {
         match Message::parse(headers, frame)? {
             Message::NeighbourSolicitation { target, source_mac } => {
                 self.solicited(now, headers, target, source_mac)?;
+                Ok(Verdict::Shared(Audience::All))
             }
             Message::NeighbourAdvertisement {
                 target,
@@ -65,6 +66,7 @@ impl Host {
                     overrides,
                 };
                 self.advertised(now, target, router, advertised);
+                Ok(Verdict::Shared(Audience::All))
             }
             Message::RouterAdvertisement {
                 lifetime_s,
@@ -74,27 +76,44 @@ impl Host {
                     return Err(DropReason::Icmpv6Unhandled);
                 }
                 self.router_advertised(now, headers.src, lifetime_s, options);
+                Ok(Verdict::Shared(Audience::All))
             }
-            Message::EchoRequest { id, data } => self.echo(now, headers, id, data)?,
-            Message::PacketTooBig { mtu, quoted } => self.packet_too_big(now, mtu, quoted)?,
+            Message::EchoRequest { id, data } => {
+                if headers.message.end > ETHERNET_HEADER + usize::from(self.mtu) {
+                    return Err(DropReason::BadIcmpv6);
+                }
+                if self.role == HostRole::Secondary {
+                    return Ok(Verdict::Shared(Audience::Primary));
+                }
+                self.echo(now, headers, id, data)?;
+                Ok(Verdict::Consumed)
+            }
+            Message::PacketTooBig { mtu, quoted } => {
+                self.packet_too_big(now, mtu, quoted)?;
+                Ok(Verdict::Shared(Audience::All))
+            }
             Message::DestinationUnreachable { quoted, .. } => {
                 self.quoted(quoted)?;
                 self.counters.destination_unreachable += 1;
+                Ok(Verdict::Consumed)
             }
             Message::ListenerQuery {
                 group,
                 delay_ms_max,
             } => {
+                if self.role == HostRole::Secondary {
+                    return Ok(Verdict::Shared(Audience::Primary));
+                }
                 if group.is_unspecified() || self.addresses.listens_to(group) {
                     let within = Duration::from_millis(u64::from(delay_ms_max));
                     self.schedule.listener_query(now, within, &mut self.random);
                 }
+                Ok(Verdict::Consumed)
             }
             Message::EchoReply { .. } | Message::RouterSolicitation { .. } => {
-                return Err(DropReason::Icmpv6Unhandled);
+                Err(DropReason::Icmpv6Unhandled)
             }
         }
-        Ok(Verdict::Consumed)
     }
 
     /// Asks for the MAC address of `target`: everybody in its solicited-node group, or one host by unicast.
@@ -170,16 +189,20 @@ impl Host {
                 self.conflict(target);
                 return Ok(());
             }
-            let (dst, dst_mac) = to_group(ALL_NODES);
-            self.advertise(target, dst, dst_mac, false, true);
+            if self.role == HostRole::Primary {
+                let (dst, dst_mac) = to_group(ALL_NODES);
+                self.advertise(target, dst, dst_mac, false, true);
+            }
             return Ok(());
         }
         let source_mac = source_mac.filter(|mac| !mac.is_multicast());
         if let Some(mac) = source_mac {
             self.learn(now, headers.src, mac);
         }
-        let dst_mac = source_mac.unwrap_or(headers.src_mac);
-        self.advertise(target, headers.src, dst_mac, true, !tentative);
+        if self.role == HostRole::Primary {
+            let dst_mac = source_mac.unwrap_or(headers.src_mac);
+            self.advertise(target, headers.src, dst_mac, true, !tentative);
+        }
         Ok(())
     }
 
@@ -270,7 +293,9 @@ impl Host {
         }
         if added {
             self.multicast_generation += 1;
-            self.schedule.groups_joined(now);
+            if self.role == HostRole::Primary {
+                self.schedule.groups_joined(now);
+            }
         }
         if lifetime_s > 0 {
             self.schedule.stop_router_solicitations();
@@ -286,9 +311,6 @@ impl Host {
         id: [u8; 4],
         data: &[u8],
     ) -> Result<(), DropReason> {
-        if headers.message.end > ETHERNET_HEADER + usize::from(self.mtu) {
-            return Err(DropReason::BadIcmpv6);
-        }
         if !self.echo_budget.take(now) {
             return Err(DropReason::Icmpv6RateLimited);
         }
@@ -327,7 +349,7 @@ impl Host {
     /// What an ICMPv6 error quotes, if that can be a datagram of this host.
     fn quoted(&self, quoted: &[u8]) -> Result<QuotedUdp, DropReason> {
         QuotedUdp::parse(quoted)
-            .filter(|q| self.addresses.contains(q.src) && self.udp_ports.contains(&q.src_port))
+            .filter(|q| self.addresses.contains(q.src) && self.udp_ports.contains(q.src_port))
             .filter(|q| !q.dst.is_multicast() && !self.addresses.contains(q.dst))
             .ok_or(DropReason::BadIcmpv6)
     }

@@ -4,6 +4,7 @@
 //! ```text
 //! frame ── receive ──► Verdict::Udp       a datagram for the transport
 //!                 ├──► Verdict::Consumed  neighbour discovery, echo: the host's own business
+//!                 ├──► Verdict::Shared    the same, and other hosts of the port are to see the frame
 //!                 └──► Verdict::Dropped   with the reason to count
 //!
 //! datagram ── route ──► Route::Ready      write_headers, then to the device
@@ -33,6 +34,7 @@ mod receive;
 mod routes;
 mod send;
 mod timers;
+mod udp_ports;
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
@@ -46,9 +48,11 @@ use outbox::{Frames, Waiting};
 use path_mtu::PathMtus;
 use routes::Routes;
 use timers::Schedule;
+use udp_ports::UdpPorts;
 
 pub use neighbours::{NeighbourInfo, Reachability};
 
+use crate::deadline::earlier;
 use crate::transport::{Ecn, Path};
 use crate::wire::{
     ALL_NODES, Checksum, DropCounters, DropReason, ETHERNET_HEADER, MTU_MIN, MacAddr,
@@ -63,9 +67,23 @@ const HEARD: usize = 64;
 /// How long a route is used, and a sender not looked up again.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
+/// Which of the hosts of a port this one is. Each queue of a port has its own; all have the same addresses and learn the
+/// same, but only one of them speaks for the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostRole {
+    /// It answers solicitations and echo requests, probes for duplicate addresses, solicits routers and reports
+    /// multicast groups. A port with one queue has only this one.
+    #[default]
+    Primary,
+    /// It learns, and asks for its own neighbours, but never speaks for the port.
+    Secondary,
+}
+
 /// What a host is and may use.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
+    /// Which of the hosts of its port it is.
+    pub role: HostRole,
     /// MAC address of the port.
     pub mac: MacAddr,
     /// Addresses with their prefix lengths in bits; each prefix is on the link. The link-local address made from `mac`
@@ -104,10 +122,21 @@ pub enum Verdict {
         /// Where in the frame the payload lies; never empty.
         payload: Range<usize>,
     },
-    /// The host dealt with it.
+    /// The host dealt with it, and it concerns no other host of the port.
     Consumed,
+    /// The host dealt with it as far as it could, and other hosts of the port are to [see it](Host::receive_relayed), too.
+    Shared(Audience),
     /// It is not for this host or not valid. The caller counts the reason.
     Dropped(DropReason),
+}
+
+/// Which other hosts of the port a frame concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// All of them: there is something to learn from it.
+    All,
+    /// The primary: there is something to answer.
+    Primary,
 }
 
 /// Where a datagram goes.
@@ -158,14 +187,52 @@ pub struct HostCounters {
     pub address_conflicts: u64,
 }
 
+impl HostCounters {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 12;
+
+    /// Every counter, in a fixed order. A new one does not compile until it has its place here.
+    pub(crate) fn words(&mut self) -> [&mut u64; Self::COUNT] {
+        let Self {
+            solicitations_sent,
+            advertisements_sent,
+            router_solicitations_sent,
+            listener_reports_sent,
+            echo_replies_sent,
+            parked,
+            neighbours_failed,
+            neighbours_evicted,
+            router_advertisements,
+            path_mtu_lowered,
+            destination_unreachable,
+            address_conflicts,
+        } = self;
+        [
+            solicitations_sent,
+            advertisements_sent,
+            router_solicitations_sent,
+            listener_reports_sent,
+            echo_replies_sent,
+            parked,
+            neighbours_failed,
+            neighbours_evicted,
+            router_advertisements,
+            path_mtu_lowered,
+            destination_unreachable,
+            address_conflicts,
+        ]
+    }
+}
+
 /// An IPv6 host on one Ethernet port; see the [module](self).
 #[derive(Debug)]
 pub struct Host {
+    role: HostRole,
     mac: MacAddr,
     port_mtu: u16,
     /// MTU of the link: that of the port, or lower when a router says so.
     mtu: u16,
-    udp_ports: Vec<u16>,
+    udp_ports: UdpPorts,
     verify_checksums: bool,
     tx_checksum: Checksum,
     accept_router_advertisements: bool,
@@ -237,13 +304,19 @@ impl Host {
             mac: MacAddr::default(),
             until: now,
         };
-        let solicit_routers = config.accept_router_advertisements;
-        let schedule = Schedule::new(now, solicit_routers, &mut random, &addresses);
+        let schedule = match config.role {
+            HostRole::Primary => {
+                let solicit_routers = config.accept_router_advertisements;
+                Schedule::new(now, solicit_routers, &mut random, &addresses)
+            }
+            HostRole::Secondary => Schedule::silent(&addresses),
+        };
         Self {
+            role: config.role,
             mac: config.mac,
             port_mtu: mtu,
             mtu,
-            udp_ports: config.udp_ports,
+            udp_ports: config.udp_ports.into_iter().collect(),
             verify_checksums: config.verify_checksums,
             tx_checksum: config.tx_checksum,
             accept_router_advertisements: config.accept_router_advertisements,
@@ -273,10 +346,7 @@ impl Host {
         if !self.frames.is_empty() || self.waiting.has_released() {
             return Some(self.started);
         }
-        match (self.neighbours.due(), self.schedule.due()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        earlier(self.neighbours.due(), self.schedule.due())
     }
 
     /// The multicast MAC addresses to receive: for the device's filter.
@@ -295,6 +365,16 @@ impl Host {
     /// Changes whenever [`multicast_macs`](Self::multicast_macs) may have changed.
     pub fn multicast_generation(&self) -> u64 {
         self.multicast_generation
+    }
+
+    /// Which of the hosts of its port it is.
+    pub fn role(&self) -> HostRole {
+        self.role
+    }
+
+    /// How many entries the neighbour cache has.
+    pub fn neighbour_count(&self) -> usize {
+        self.neighbours.len()
     }
 
     /// The addresses with their prefix lengths: given, link-local, advertised.

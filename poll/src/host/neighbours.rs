@@ -157,6 +157,10 @@ impl Neighbours {
         self.due
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
     /// The MAC address to send to for `address`, because there is something to send. Starts to ask for it when it is
     /// unknown; to make room, an entry that is stale and not in `keep` may go.
     pub(super) fn resolve(

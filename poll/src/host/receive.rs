@@ -20,6 +20,15 @@ impl Host {
         taken.unwrap_or_else(Verdict::Dropped)
     }
 
+    /// Takes a frame that another host of the port [shared](Verdict::Shared): learns from it and, as the primary,
+    /// answers it.
+    pub fn receive_relayed(&mut self, now: Instant, frame: &[u8]) {
+        // What is wrong with it was counted where it arrived.
+        if let Ok(Parsed::Icmpv6(headers)) = parse(frame, false) {
+            let _ = self.receive_icmpv6(now, frame, &headers);
+        }
+    }
+
     #[inline]
     fn receive_udp(
         &mut self,
@@ -38,7 +47,7 @@ impl Host {
         if !self.addresses.contains(udp.dst) {
             return Err(DropReason::ForeignAddress);
         }
-        if !self.udp_ports.contains(&udp.dst_port) {
+        if !self.udp_ports.contains(udp.dst_port) {
             return Err(DropReason::ForeignUdpPort);
         }
         if udp.payload.is_empty() {

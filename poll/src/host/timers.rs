@@ -4,11 +4,12 @@
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use super::Host;
 use super::addresses::Addresses;
 use super::keyed::Random;
 use super::neighbours::Event;
 use super::routes::Routes;
+use super::{Host, HostRole};
+use crate::deadline::{earlier, is_due};
 use crate::wire::icmpv6::{Message, emit_listener_report};
 use crate::wire::{ALL_ROUTERS, DropReason, MacAddr};
 
@@ -62,6 +63,19 @@ impl Schedule {
         schedule
     }
 
+    /// That of a host which speaks to nobody by itself: only addresses and routes end.
+    pub(super) fn silent(addresses: &Addresses) -> Self {
+        Self {
+            router_solicitation_at: None,
+            router_solicitations_left: 0,
+            join_report_at: None,
+            join_reports_left: 0,
+            answer_at: None,
+            upkeep_at: addresses.due(),
+            due: addresses.due(),
+        }
+    }
+
     #[inline]
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
@@ -69,7 +83,7 @@ impl Schedule {
 
     /// Takes over new deadlines of addresses and routes.
     pub(super) fn refresh(&mut self, addresses: &Addresses, routes: &Routes) {
-        self.upkeep_at = earliest([addresses.due(), routes.due()]);
+        self.upkeep_at = earlier(addresses.due(), routes.due());
         self.update();
     }
 
@@ -77,7 +91,7 @@ impl Schedule {
     /// serves all queries until then, which also bounds their rate.
     pub(super) fn listener_query(&mut self, now: Instant, within: Duration, random: &mut Random) {
         let at = now + random.between(Duration::ZERO, within);
-        self.answer_at = earliest([self.answer_at, Some(at)]);
+        self.answer_at = earlier(self.answer_at, Some(at));
         self.update();
     }
 
@@ -95,12 +109,8 @@ impl Schedule {
     }
 
     fn update(&mut self) {
-        self.due = earliest([
-            self.router_solicitation_at,
-            self.join_report_at,
-            self.answer_at,
-            self.upkeep_at,
-        ]);
+        let spoken = earlier(self.router_solicitation_at, self.join_report_at);
+        self.due = earlier(spoken, earlier(self.answer_at, self.upkeep_at));
     }
 }
 
@@ -138,7 +148,10 @@ impl Host {
         }
         if is_due(self.schedule.upkeep_at, now) {
             while let Some(address) = self.addresses.next_probe(now) {
-                self.probe_duplicate(address);
+                // One probe a port; the others only keep step.
+                if self.role == HostRole::Primary {
+                    self.probe_duplicate(address);
+                }
             }
             if self.addresses.expire(now) {
                 self.multicast_generation += 1;
@@ -191,13 +204,4 @@ impl Host {
             self.counters.listener_reports_sent += 1;
         }
     }
-}
-
-#[inline]
-fn is_due(at: Option<Instant>, now: Instant) -> bool {
-    at.is_some_and(|at| at <= now)
-}
-
-fn earliest<const N: usize>(instants: [Option<Instant>; N]) -> Option<Instant> {
-    instants.into_iter().flatten().min()
 }

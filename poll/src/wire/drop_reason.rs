@@ -152,6 +152,11 @@ impl DropCounters {
         }
     }
 
+    /// The counts, in the order of [`DropReason::ALL`].
+    pub(crate) fn words(&mut self) -> impl Iterator<Item = &mut u64> {
+        self.0.iter_mut()
+    }
+
     /// Every reason's name with its count, zeros included.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         DropReason::ALL
