@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use poll::{Datagram, Ecn, Path, Transport};
 use stoq::app::{Application, ConnectTarget, Connection, Context};
-use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardCounters, ShardLimits};
+use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardLimits};
 use stoq::transport::TransportSettings;
 
 use crate::memory::{LEFT, RIGHT};
 use crate::settings::{ALPN, SERVER_NAME, Settings};
+use crate::shards;
 
 /// Connections begun at a time, well below what a shard admits at once.
 const BATCH: usize = 64;
@@ -61,12 +61,10 @@ impl IdleConnections {
             let config = ShardConfig {
                 seed: Some(1),
                 limits: limits.clone(),
-                udp_payload_max: settings.udp_payload_max(),
                 listeners,
                 client_udp_port: RIGHT.port(),
                 clients,
-                drain_timeout: Duration::from_secs(1),
-                counters: Arc::new(ShardCounters::default()),
+                ..shards::config(settings.udp_payload_max())
             };
             Shard::new(config, now)
         };

@@ -52,7 +52,7 @@ pub fn sender(
         phase: Phase::Idle,
         look_at: None,
     };
-    let mut config = config(settings);
+    let mut config = config(settings.udp_payload_max());
     config.client_udp_port = udp_port;
     config.clients = vec![Box::new(sender)];
     Ok(Shard::new(config, Instant::now())?)
@@ -68,7 +68,7 @@ pub fn receiver(settings: &Settings, udp_port: u16) -> Result<Shard, Box<dyn Err
         early_data: false,
         application: Box::new(Receiver),
     };
-    let mut config = config(settings);
+    let mut config = config(settings.udp_payload_max());
     config.listeners = vec![ListenerConfig {
         udp_port,
         server: settings.server(),
@@ -77,11 +77,12 @@ pub fn receiver(settings: &Settings, udp_port: u16) -> Result<Shard, Box<dyn Err
     Ok(Shard::new(config, Instant::now())?)
 }
 
-fn config(settings: &Settings) -> ShardConfig {
+/// A shard alone on its port, with neither listeners nor clients: the one place here that names every field.
+pub fn config(udp_payload_max: u16) -> ShardConfig {
     ShardConfig {
         seed: None,
         limits: ShardLimits::default(),
-        udp_payload_max: settings.udp_payload_max(),
+        udp_payload_max,
         listeners: Vec::new(),
         client_udp_port: 0,
         clients: Vec::new(),
