@@ -16,6 +16,7 @@ use super::counters::ShardCounters;
 use super::dispatch::Delivery;
 use super::entry::{Entry, Phase, any};
 use super::responses::Responses;
+use super::samples::Round;
 use super::timers::Timers;
 use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
 
@@ -52,21 +53,14 @@ pub(crate) struct Core {
     pub(crate) ready: VecDeque<u32>,
     /// Incoming handshakes in flight.
     pub(crate) incoming: usize,
+    /// Handshakes in flight, both sides.
+    handshaking: usize,
     /// Connections that are not [`Phase::Closed`].
     pub(crate) live: usize,
     /// The shard shuts down: nothing new is begun, and what comes to rest is closed.
     pub(crate) stopping: bool,
-    /// Sums over connections that are gone.
-    pub(crate) gone: PathTotals,
+    pub(super) round: Round,
     serial: u64,
-}
-
-/// What is summed from the statistics of connections.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PathTotals {
-    lost_packets: u64,
-    congestion_events: u64,
-    mtu: u16,
 }
 
 impl Core {
@@ -83,9 +77,10 @@ impl Core {
             dirty: VecDeque::with_capacity(limits.connections),
             ready: VecDeque::with_capacity(limits.connections),
             incoming: 0,
+            handshaking: 0,
             live: 0,
             stopping: false,
-            gone: PathTotals::default(),
+            round: Round::new(now),
             serial: 0,
             limits,
         }
@@ -139,9 +134,11 @@ impl Core {
         }
         routes[handle.0] = index;
         self.live += 1;
-        let connections = self.entries.len() as u64;
-        self.counters.connections_current.set(connections);
-        self.counters.connections_peak.raise(connections);
+        self.handshaking += 1;
+        self.counters
+            .connections_peak
+            .raise(self.entries.len() as u64);
+        self.count_states();
         &mut self.entries[index as usize]
     }
 
@@ -196,6 +193,7 @@ impl Core {
         entry.dirty = false;
         forward(entry, &mut endpoint.quinn);
         let was_incoming = entry.is_incoming();
+        let was_handshaking = entry.is_handshaking();
         let was_live = entry.phase != Phase::Closed;
         let delivered = Delivery {
             entry,
@@ -210,10 +208,14 @@ impl Core {
         }
         self.incoming -= usize::from(was_incoming && !entry.is_incoming());
         self.live -= usize::from(was_live && entry.phase == Phase::Closed);
+        self.handshaking -= usize::from(was_handshaking && !entry.is_handshaking());
         let application = entry.application;
         if entry.touched || delivered {
             entry.touched = false;
             mark(&mut entry.ready, &mut self.ready, index);
+        }
+        if delivered {
+            self.count_states();
         }
         if delivered && let Some(application) = application {
             applications.refresh(application, self);
@@ -253,31 +255,22 @@ impl Core {
     pub(super) fn remove(&mut self, index: u32) {
         self.timers.remove(index);
         if let Some(entry) = self.entries.try_remove(index as usize) {
-            self.gone.add(&entry);
+            self.note(&entry);
         }
-        self.counters
-            .connections_current
-            .set(self.entries.len() as u64);
+        self.count_states();
     }
 
-    /// Brings the counters that are summed from statistics of connections up to date.
-    pub(crate) fn publish(&self) {
-        let mut totals = self.gone;
-        self.entries.iter().for_each(|(_, entry)| totals.add(entry));
-        self.counters.lost_packets.set(totals.lost_packets);
-        self.counters
-            .congestion_events
-            .set(totals.congestion_events);
-        self.counters.mtu.set(u64::from(totals.mtu));
-    }
-}
-
-impl PathTotals {
-    fn add(&mut self, entry: &Entry) {
-        let path = entry.quinn.stats().path;
-        self.lost_packets += path.lost_packets;
-        self.congestion_events += path.congestion_events;
-        self.mtu = self.mtu.max(path.current_mtu);
+    /// Brings the counters of connections by state up to date.
+    fn count_states(&self) {
+        let counters = &self.counters;
+        let connections = self.entries.len();
+        counters.connections_current.set(connections as u64);
+        counters
+            .connections_handshaking
+            .set(self.handshaking as u64);
+        counters
+            .connections_closing
+            .set(connections.saturating_sub(self.live) as u64);
     }
 }
 

@@ -138,6 +138,7 @@ impl Delivery<'_> {
     fn connected(&mut self) {
         self.entry.established = true;
         self.counters.handshakes.add(1);
+        self.counters.rtt.record(self.entry.quinn.rtt());
         if self.entry.accepted_early_data() {
             self.counters.early_data_accepted.add(1);
         }
@@ -173,6 +174,11 @@ impl Delivery<'_> {
         }
         let client = self.entry.quinn.side() == Side::Client;
         debug!(%reason, ?was, remote = %self.entry.remote_address(), "connection ended");
+        if self.entry.established {
+            self.counters.rtt.record(self.entry.quinn.rtt());
+        } else if client {
+            self.counters.connects_failed.add(1);
+        }
         if !client && !self.entry.established {
             self.counters.handshakes_failed.add(1);
         } else if is_loss(reason, self.entry.established) {

@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use quinn_proto::{ConnectionHandle, Dir, Side};
 
+use super::samples::KnownCell;
 use crate::app::ConnectionKey;
 use crate::tls::PeerIdentity;
 
@@ -57,6 +58,8 @@ pub(crate) struct Entry {
     pub(crate) ready: bool,
     /// Datagrams built in the present turn.
     pub(crate) turn: u16,
+    /// What of its statistics is counted.
+    pub(super) known: KnownCell,
 }
 
 impl Entry {
@@ -85,6 +88,7 @@ impl Entry {
             touched: false,
             ready: false,
             turn: 0,
+            known: KnownCell::default(),
         }
     }
 
@@ -116,7 +120,12 @@ impl Entry {
 
     /// True for an incoming connection whose handshake is in flight.
     pub(crate) fn is_incoming(&self) -> bool {
-        !self.established && self.phase != Phase::Closed && self.quinn.side() == Side::Server
+        self.is_handshaking() && self.quinn.side() == Side::Server
+    }
+
+    /// True for a connection whose handshake is in flight.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        !self.established && self.phase != Phase::Closed
     }
 
     /// True when no stream of the connection is in use: nothing of ours is unacknowledged, nothing of the peer's

@@ -25,6 +25,7 @@ mod dispatch;
 mod entry;
 mod receive;
 mod responses;
+mod samples;
 mod setup;
 mod timers;
 mod transmit;
@@ -135,9 +136,9 @@ impl Shard {
         self.applications.clients_finished()
     }
 
-    /// Brings the counters up to date that are summed from statistics of connections: `lost_packets`,
-    /// `congestion_events`, `mtu`. Looks at every connection, so it is not for every turn; dropping the shard does
-    /// it, too.
+    /// Brings the counters up to date that are taken from statistics of connections: `lost_packets`,
+    /// `congestion_events`, `mtu`. Turns do it for a few connections at a time, and for each when it ends; this looks at
+    /// every connection. Dropping the shard does it, too.
     pub fn publish(&self) {
         self.core.publish();
     }
@@ -155,6 +156,7 @@ impl Shard {
         }
         self.core.settle(&mut self.applications);
         self.applications.run_due(&mut self.core);
+        self.core.sample();
         if self.drain_deadline.is_some_and(|at| at <= self.core.now) {
             self.drain_deadline = None;
             self.core.close_all();
