@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::schedule::Rate;
 use crate::app::{ConnectError, ConnectionError, VarInt};
 use crate::services::hq::request::PathError;
-use crate::shard::Counter;
+use crate::shard::{Buckets, Counter};
 
 /// Failures listed in full; beyond, they are only counted.
 pub const FAILURES_MAX: usize = 64;
@@ -33,6 +33,8 @@ pub struct ClientCounters {
     pub bytes_sent: Counter,
     /// Failures until now.
     pub failures: Counter,
+    /// Latencies, as in [`ClientResults::latency`], but in coarse ranges.
+    pub latency: Buckets,
 }
 
 /// A client as other threads see it.
@@ -293,8 +295,9 @@ impl Report {
 
     /// Records a latency.
     pub(crate) fn record(&mut self, begin: Instant, now: Instant) {
-        let taken = now.saturating_duration_since(begin).as_nanos();
-        let taken = u64::try_from(taken).unwrap_or(u64::MAX);
+        let taken = now.saturating_duration_since(begin);
+        self.counters().latency.record(taken);
+        let taken = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
         self.latency.saturating_record(taken);
     }
 

@@ -46,6 +46,7 @@ pub use ports::OpenError;
 pub use quic::{NamedClient, QuicError, TlsChecks};
 pub use supervisor::{Measured, Watched};
 pub use tap::TapError;
+pub(crate) use totals::{drops_of_device, drops_of_shard};
 
 /// How long mbufs that other threads still hold may take to come home at the end.
 const MBUFS_HOME_MAX: Duration = Duration::from_secs(1);

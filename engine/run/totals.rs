@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use poll::DeviceStats;
 
 use super::{Outcome, Watched};
 use crate::clients::ClientResults;
@@ -111,21 +112,35 @@ impl Outcome {
     fn dropped(&self) -> Vec<(&'static str, u64)> {
         let mut dropped = BTreeMap::<&'static str, u64>::new();
         for shard in &self.shards {
-            for (name, count) in shard.lane.drops.iter().chain(of_shard(&shard.counters)) {
+            for (name, count) in shard
+                .lane
+                .drops
+                .iter()
+                .chain(drops_of_shard(&shard.counters))
+            {
                 *dropped.entry(name).or_default() += count;
             }
         }
         for device in &self.devices {
-            *dropped.entry("device_missed").or_default() += device.rx_missed;
-            *dropped.entry("device_errors").or_default() += device.rx_errors;
-            *dropped.entry("no_mbuf").or_default() += device.rx_no_mbuf;
+            for (name, count) in drops_of_device(device) {
+                *dropped.entry(name).or_default() += count;
+            }
         }
         dropped.into_iter().collect()
     }
 }
 
+/// What a device dropped before a lane saw it, by name.
+pub(crate) fn drops_of_device(device: &DeviceStats) -> [(&'static str, u64); 3] {
+    [
+        ("device_missed", device.rx_missed),
+        ("device_errors", device.rx_errors),
+        ("no_mbuf", device.rx_no_mbuf),
+    ]
+}
+
 /// What a shard dropped, by name.
-fn of_shard(counters: &ShardCounters) -> [(&'static str, u64); 8] {
+pub(crate) fn drops_of_shard(counters: &ShardCounters) -> [(&'static str, u64); 8] {
     [
         ("unknown_udp_port", counters.dropped_unknown_udp_port.get()),
         ("quic_ignored", counters.dropped_quic_ignored.get()),
@@ -146,7 +161,7 @@ impl Watched {
     pub fn sample(&self, plan: &Plan, at: Duration) -> Sample {
         let lanes: Vec<_> = self.lanes.iter().map(|lane| lane.read()).collect();
         let shards = || self.shards.iter();
-        let of_shards = shards().flat_map(|shard| of_shard(shard));
+        let of_shards = shards().flat_map(|shard| drops_of_shard(shard));
         Sample {
             at,
             bytes_received: shards().map(|shard| shard.bytes_received.get()).sum(),
