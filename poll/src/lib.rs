@@ -33,6 +33,8 @@ mod port;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
 mod relay;
+#[allow(unsafe_code, reason = "answers through DPDK's telemetry")]
+pub mod telemetry;
 mod toeplitz;
 mod transport;
 pub mod wire;
