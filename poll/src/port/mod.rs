@@ -101,6 +101,7 @@ pub(crate) struct Device {
     pub(crate) info: PortInfo,
     mac: MacAddr,
     mtu: u16,
+    pool: Mempool,
     rss: Option<Rss>,
     /// For a link: the rings behind the port, freed after it is closed.
     _rings: Option<Arc<crate::link::Rings>>,
@@ -140,6 +141,7 @@ impl Port {
             info,
             mac: MacAddr([0; 6]),
             mtu: config.mtu,
+            pool: config.pool,
             rss: None,
             _rings: rings,
         };
@@ -176,6 +178,11 @@ impl Port {
     /// The MTU in force, bytes of IPv6 packet.
     pub fn mtu(&self) -> u16 {
         self.device.mtu
+    }
+
+    /// Where received frames are put.
+    pub fn pool(&self) -> Mempool {
+        self.device.pool
     }
 
     /// Receive side scaling as the device does it: read back after it was set. `None` with one queue, and where the
