@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dpdk_sys as sys;
 
 use crate::eal::{Eal, errno_text};
-use crate::port::{Port, PortConfig, PortError, PortId};
+use crate::port::{Port, PortConfig, PortError, PortId, control};
 use crate::queue::QueuePair;
 
 /// DPDK's `SOCKET_ID_ANY`.
@@ -116,6 +116,7 @@ fn port(
         reason,
     };
     let c_name = CString::new(name).map_err(|error| failed(error.to_string()))?;
+    let _turn = control();
     // SAFETY: the arrays hold as many live rings as said; the driver copies the pointers; the rings outlive the port.
     let id = unsafe {
         sys::rte_eth_from_rings(

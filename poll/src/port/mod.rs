@@ -267,7 +267,7 @@ impl Drop for Device {
 static CONTROL: Mutex<()> = Mutex::new(());
 
 /// The turn to make control calls; it ends when the guard is dropped.
-fn control() -> MutexGuard<'static, ()> {
+pub(crate) fn control() -> MutexGuard<'static, ()> {
     // It guards no data, so a holder that panicked leaves nothing broken.
     CONTROL.lock().unwrap_or_else(PoisonError::into_inner)
 }
