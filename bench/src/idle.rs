@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use poll::{Datagram, Ecn, Path, Transport};
 use stoq::app::{Application, ConnectTarget, Connection, Context};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardLimits};
+use stoq::steering::ClientPorts;
 use stoq::transport::TransportSettings;
 
 use crate::memory::{LEFT, RIGHT};
@@ -62,7 +63,7 @@ impl IdleConnections {
                 seed: Some(1),
                 limits: limits.clone(),
                 listeners,
-                client_udp_port: RIGHT.port(),
+                client_ports: ClientPorts::one(RIGHT.port()),
                 clients,
                 ..shards::config(settings.udp_payload_max())
             };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use stoq::app::{Application, ConnectTarget, Connection, ConnectionKey, Context, Dir, StreamId};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardCounters, ShardLimits};
+use stoq::steering::ClientPorts;
 
 use crate::bare::ZEROES;
 use crate::memory::Bulk;
@@ -53,7 +54,7 @@ pub fn sender(
         look_at: None,
     };
     let mut config = config(settings.udp_payload_max());
-    config.client_udp_port = udp_port;
+    config.client_ports = ClientPorts::one(udp_port);
     config.clients = vec![Box::new(sender)];
     Ok(Shard::new(config, Instant::now())?)
 }
@@ -84,8 +85,10 @@ pub fn config(udp_payload_max: u16) -> ShardConfig {
         limits: ShardLimits::default(),
         udp_payload_max,
         listeners: Vec::new(),
-        client_udp_port: 0,
+        client_ports: ClientPorts::one(50_000),
         clients: Vec::new(),
+        steering: None,
+        reset_key: [0; 32],
         drain_timeout: Duration::from_secs(1),
         counters: Arc::new(ShardCounters::default()),
     }

@@ -90,7 +90,9 @@ impl<'a> Connection<'a> {
 
     /// Takes the next stream that the peer opened.
     pub fn accept(&mut self, dir: Dir) -> Option<StreamId> {
-        let id = self.entry.quinn.streams().accept(dir)?;
+        let entry = &mut *self.entry;
+        let id = entry.quinn.streams().accept(dir)?;
+        entry.grants.accepted(&mut entry.quinn, id, self.now);
         self.counters.streams_accepted.add(1);
         Some(id)
     }

@@ -23,6 +23,7 @@ use crate::services::hq::HqServer;
 use crate::services::hq::files::FileError;
 use crate::services::perf::PerfService;
 use crate::shard::{ListenerConfig, ServiceConfig, ShardConfig, ShardCounters, ShardLimits};
+use crate::steering::{CidError, ClientPorts, ClientPortsError, random_reset_key};
 use crate::tls::{
     Anchors, ClientAuth, ClientTls, Fingerprint, Identity, ServerTls, TlsError, Trust,
     client_config, server_config,
@@ -43,6 +44,12 @@ pub enum QuicError {
     /// Transport settings.
     #[error("transport: {0}")]
     Transport(#[from] TransportError),
+    /// Connection IDs and the keys of a process.
+    #[error("connection IDs: {0}")]
+    Ids(#[from] CidError),
+    /// UDP ports of clients.
+    #[error(transparent)]
+    ClientPorts(#[from] ClientPortsError),
     /// The folder of files to serve.
     #[error("listener {listener}: {source}")]
     Files {
@@ -148,6 +155,15 @@ impl<'a> Quic<'a> {
                 handle,
             });
         }
+        let taken: Vec<_> = shard
+            .listeners
+            .iter()
+            .map(|listener| listener.udp_port)
+            .collect();
+        let client_ports = match shard.client_udp_port {
+            0 => ClientPorts::random(&taken)?,
+            udp_port => ClientPorts::one(udp_port),
+        };
         let limits = &self.plan.limits;
         let config = ShardConfig {
             seed: None,
@@ -162,8 +178,10 @@ impl<'a> Quic<'a> {
             },
             udp_payload_max: port.udp_payload_max,
             listeners,
-            client_udp_port: shard.client_udp_port,
+            client_ports,
             clients,
+            steering: None,
+            reset_key: random_reset_key()?,
             drain_timeout: self.plan.run.drain_timeout,
             counters,
         };

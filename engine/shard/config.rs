@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::counters::ShardCounters;
 use crate::app::Application;
+use crate::steering::{ClientPorts, Steering};
 use crate::transport::StreamLimits;
 
 /// Everything a shard needs; [`Shard::new`](super::Shard::new) checks it.
@@ -20,10 +21,16 @@ pub struct ShardConfig {
     pub udp_payload_max: u16,
     /// UDP ports that accept connections.
     pub listeners: Vec<ListenerConfig>,
-    /// The UDP port of outgoing connections; 0 lets the shard choose one from the dynamic range (RFC 6335 §6).
-    pub client_udp_port: u16,
+    /// The UDP ports of outgoing connections. Without `clients` none is used.
+    pub client_ports: ClientPorts,
     /// Applications that open connections.
     pub clients: Vec<Box<dyn Application>>,
+    /// The connection IDs of this shard, and its way to the other shards of the port. `None` for a shard that is alone
+    /// on its port: connection IDs are quinn-proto's, 8 bytes that name nothing.
+    pub steering: Option<Steering>,
+    /// What stateless reset tokens are made from (RFC 9000 §10.3.2). The same for all shards that datagrams of a
+    /// connection may reach, and after a restart if peers of the process before shall learn that it is gone.
+    pub reset_key: [u8; 32],
     /// How long a shutdown may wait for streams in use.
     pub drain_timeout: Duration,
     /// Where to count.
@@ -35,6 +42,11 @@ pub struct ListenerConfig {
     /// The UDP port, not 0.
     pub udp_port: u16,
     /// TLS and transport settings. Its list of protocols must be that of `services`.
+    ///
+    /// Listeners of several shards on one UDP port take clones of one configuration: what they must have in common
+    /// stands behind its pointers. That is the key of Retry and validation tokens, the log of used tokens (which so
+    /// cannot be used once on each shard), and in `crypto` the keys of session tickets, so that a client resumes on
+    /// whatever shard it arrives.
     pub server: quinn_proto::ServerConfig,
     /// The services, chosen by ALPN.
     pub services: Vec<ServiceConfig>,
@@ -109,6 +121,9 @@ pub enum ShardError {
     /// UDP port 0.
     #[error("a listener needs a `udp_port` of its own: 1 to 65535")]
     UdpPortZero,
+    /// There is no UDP port for clients.
+    #[error("UDP ports {0} to {1} for clients: the range must not be empty and begin at 1 or above")]
+    ClientPorts(u16, u16),
     /// Two services of a listener speak the same protocol.
     #[error("UDP port {udp_port}: two services for ALPN {alpn:?}")]
     AlpnTwice {

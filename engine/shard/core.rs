@@ -3,6 +3,7 @@
 //! Kept apart from the applications so that both can be borrowed at a time: an application is called with the core.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,12 +18,14 @@ use super::dispatch::Delivery;
 use super::entry::{Entry, Phase, any};
 use super::responses::Responses;
 use super::samples::Round;
+use super::streams::Grants;
 use super::timers::Timers;
 use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
+use crate::steering::{CID_LEN, PortChoice, Steering};
 
-/// An endpoint: all connections of one UDP port.
+/// An endpoint: all connections of one listener, or all that clients opened.
 pub(crate) struct Endpoint {
-    pub(crate) udp_port: u16,
+    pub(crate) udp_ports: RangeInclusive<u16>,
     pub(crate) quinn: quinn_proto::Endpoint,
     pub(crate) services: Vec<Service>,
     /// Index of our entry by quinn-proto's handle, which is an index too.
@@ -36,14 +39,23 @@ pub(crate) struct Service {
     pub(crate) application: u16,
 }
 
+/// Where outgoing connections begin.
+pub(crate) struct Clients {
+    /// Index of their endpoint.
+    pub(crate) endpoint: u16,
+    pub(crate) udp_ports: PortChoice,
+}
+
 /// See the module.
 pub(crate) struct Core {
     pub(crate) now: Instant,
     pub(crate) limits: ShardLimits,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) endpoints: Vec<Endpoint>,
-    /// The endpoint of outgoing connections.
-    pub(crate) client_endpoint: Option<u16>,
+    pub(crate) clients: Option<Clients>,
+    pub(crate) steering: Option<Steering>,
+    /// The length of connection IDs that endpoints give out.
+    pub(crate) cid_len: usize,
     pub(crate) entries: Slab<Entry>,
     pub(crate) timers: Timers,
     pub(crate) responses: Responses,
@@ -63,13 +75,23 @@ pub(crate) struct Core {
     serial: u64,
 }
 
+/// The length of quinn-proto's own connection IDs.
+const UNSTEERED_CID_LEN: usize = 8;
+
 impl Core {
-    pub(crate) fn new(now: Instant, limits: ShardLimits, counters: Arc<ShardCounters>) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        limits: ShardLimits,
+        counters: Arc<ShardCounters>,
+        steering: Option<Steering>,
+    ) -> Self {
         Self {
             now,
             counters,
             endpoints: Vec::new(),
-            client_endpoint: None,
+            clients: None,
+            cid_len: steering.as_ref().map_or(UNSTEERED_CID_LEN, |_| CID_LEN),
+            steering,
             // Address space only: pages are touched as connections come, and none is ever moved.
             entries: Slab::with_capacity(limits.connections),
             timers: Timers::default(),
@@ -94,21 +116,24 @@ impl Core {
         target: &ConnectTarget,
         application: u16,
     ) -> Result<ConnectionKey, ConnectError> {
-        let endpoint = match self.client_endpoint {
-            Some(endpoint) if !self.stopping => endpoint,
+        let clients = match &mut self.clients {
+            Some(clients) if !self.stopping => clients,
             _ => return Err(ConnectError::EndpointStopping),
         };
         if self.entries.len() >= self.limits.connections {
             return Err(ConnectError::CidsExhausted);
         }
+        let endpoint = clients.endpoint;
         let (handle, connection) = self.endpoints[usize::from(endpoint)].quinn.connect(
             self.now,
             target.config.clone(),
             any(target.remote),
             &target.server_name,
         )?;
+        let (udp_port, source) = clients.udp_ports.choose(target.remote);
         self.counters.connections_opened.add(1);
-        let entry = self.insert(endpoint, handle, connection);
+        let entry = self.insert(endpoint, udp_port, handle, connection);
+        entry.source = source;
         entry.application = Some(application);
         entry.early_data = target.early_data;
         Ok(entry.key)
@@ -117,6 +142,7 @@ impl Core {
     pub(super) fn insert(
         &mut self,
         endpoint: u16,
+        udp_port: u16,
         handle: ConnectionHandle,
         connection: quinn_proto::Connection,
     ) -> &mut Entry {
@@ -125,7 +151,10 @@ impl Core {
         self.serial += 1;
         let serial = self.serial;
         let key = ConnectionKey { index, serial };
-        let entry = slot.insert(Entry::new(key, endpoint, handle, connection));
+        let grants = Grants::new(self.limits.streams);
+        let entry = slot.insert(Entry::new(
+            key, endpoint, udp_port, handle, connection, grants,
+        ));
         entry.touched = true;
         mark(&mut entry.dirty, &mut self.dirty, index);
         let routes = &mut self.endpoints[usize::from(endpoint)].routes;

@@ -123,10 +123,16 @@ pub struct ShardCounters {
     /// Connections whose 0-RTT data was accepted, both sides.
     pub early_data_accepted: Counter,
 
-    /// UDP datagrams taken in by the shard.
+    /// UDP datagrams that the worker gave to the shard.
     pub udp_received: Counter,
-    /// Of `udp_received`: those of known connections.
+    /// Of `udp_received` and `taken_over`: those of known connections.
     pub udp_to_connections: Counter,
+    /// Of `udp_received`: those handed over to the shard that their connection ID names.
+    pub handed_over: Counter,
+    /// UDP datagrams that other shards handed over to this one: not in its `udp_received`.
+    pub taken_over: Counter,
+    /// Datagrams dropped because the shard that they belong to has too many waiting for it, or has ended.
+    pub dropped_handover_full: Counter,
     /// UDP datagrams built by the shard.
     pub udp_sent: Counter,
     /// Stateless answers sent: version negotiation, Retry, refusal, stateless reset.

@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use quinn_proto::{ConnectionHandle, Dir, Side};
 
 use super::samples::KnownCell;
+use super::streams::Grants;
 use crate::app::ConnectionKey;
 use crate::tls::PeerIdentity;
 
@@ -32,6 +33,10 @@ pub(crate) struct Entry {
     pub(crate) handle: ConnectionHandle,
     /// Index of the endpoint.
     pub(crate) endpoint: u16,
+    /// Our UDP port. One of the endpoint's.
+    pub(crate) udp_port: u16,
+    /// The address to send from where quinn-proto names none; `None` leaves the choice to the host.
+    pub(crate) source: Option<Ipv6Addr>,
     /// Index of the application; `None` on a server until ALPN has chosen a service.
     pub(crate) application: Option<u16>,
     /// The service takes 0-RTT data (server), or the application asked to send some (client).
@@ -44,6 +49,8 @@ pub(crate) struct Entry {
     pub(crate) established: bool,
     /// Events came before the application was told of the connection.
     pub(crate) withheld: bool,
+    /// What the peer may open.
+    pub(crate) grants: Grants,
     /// Bidirectional streams that we opened and whose other direction has not ended.
     pub(crate) awaited: u32,
     /// The application closed the connection.
@@ -66,14 +73,18 @@ impl Entry {
     pub(crate) fn new(
         key: ConnectionKey,
         endpoint: u16,
+        udp_port: u16,
         handle: ConnectionHandle,
         connection: quinn_proto::Connection,
+        grants: Grants,
     ) -> Self {
         Self {
             key,
             quinn: Box::new(connection),
             handle,
             endpoint,
+            udp_port,
+            source: None,
             application: None,
             early_data: false,
             phase: Phase::Handshaking,
@@ -81,6 +92,7 @@ impl Entry {
             identity: OnceCell::new(),
             established: false,
             withheld: false,
+            grants,
             awaited: 0,
             closing: false,
             drained: false,

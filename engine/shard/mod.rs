@@ -18,6 +18,7 @@
 //! applications that were due; datagrams are built only as the worker has room for them.
 
 mod applications;
+mod classify;
 mod config;
 mod core;
 mod counters;
@@ -27,6 +28,7 @@ mod receive;
 mod responses;
 mod samples;
 mod setup;
+mod streams;
 mod timers;
 mod transmit;
 
@@ -38,11 +40,13 @@ use poll::{Datagram, Transmit, Transport};
 
 use self::applications::Applications;
 pub(crate) use self::core::Core;
-use self::core::{Endpoint, Service};
-use self::setup::{Randomness, check, endpoint};
+use self::core::{Clients, Endpoint, Service};
+use self::setup::{Endpoints, check};
 pub use config::{ListenerConfig, ServiceConfig, ShardConfig, ShardError, ShardLimits};
 pub use counters::{BUCKETS, Buckets, Counter, ShardCounters};
 pub(crate) use entry::Entry;
+
+use crate::steering::{PortChoice, Steering};
 
 /// QUIC on one queue pair: see the [module](self).
 pub struct Shard {
@@ -67,14 +71,9 @@ impl Shard {
     /// Makes a shard. `now` is the time at which it starts, on the clock that drives it.
     pub fn new(config: ShardConfig, now: Instant) -> Result<Self, ShardError> {
         check(&config)?;
-        let mut randomness = Randomness::new(config.seed);
-        let mut core = Core::new(now, config.limits, config.counters);
+        let mut endpoints = Endpoints::new(&config);
+        let mut core = Core::new(now, config.limits, config.counters, config.steering);
         let mut applications = Applications::default();
-        let mut udp_ports: Vec<_> = config
-            .listeners
-            .iter()
-            .map(|listener| listener.udp_port)
-            .collect();
         for listener in config.listeners {
             let services = listener.services.into_iter().map(|service| Service {
                 alpn: service.alpn,
@@ -82,27 +81,22 @@ impl Shard {
                 application: applications.add(service.application, false, now),
             });
             core.endpoints.push(Endpoint {
-                udp_port: listener.udp_port,
+                udp_ports: listener.udp_port..=listener.udp_port,
                 services: services.collect(),
-                quinn: endpoint(
-                    config.udp_payload_max,
-                    Some(listener.server),
-                    &mut randomness,
-                )?,
+                quinn: endpoints.make(Some(listener.server))?,
                 routes: Vec::new(),
             });
         }
         if !config.clients.is_empty() {
-            let udp_port = match config.client_udp_port {
-                0 => randomness.udp_port(&udp_ports)?,
-                udp_port => udp_port,
-            };
-            udp_ports.push(udp_port);
-            core.client_endpoint = Some(core.endpoints.len() as u16);
+            let start = endpoints.randomness.number()?;
+            core.clients = Some(Clients {
+                endpoint: core.endpoints.len() as u16,
+                udp_ports: PortChoice::new(config.client_ports.clone(), start),
+            });
             core.endpoints.push(Endpoint {
-                udp_port,
+                udp_ports: config.client_ports.range,
                 services: Vec::new(),
-                quinn: endpoint(config.udp_payload_max, None, &mut randomness)?,
+                quinn: endpoints.make(None)?,
                 routes: Vec::new(),
             });
         }
@@ -122,7 +116,8 @@ impl Shard {
 
     /// The UDP ports of this shard: what the worker has to let through to it.
     pub fn udp_ports(&self) -> impl Iterator<Item = u16> + '_ {
-        self.core.endpoints.iter().map(|endpoint| endpoint.udp_port)
+        let endpoints = self.core.endpoints.iter();
+        endpoints.flat_map(|endpoint| endpoint.udp_ports.clone())
     }
 
     /// What this shard counts.
@@ -146,6 +141,7 @@ impl Shard {
     /// What is done once a turn, before anything is sent.
     fn start_turn(&mut self) {
         self.new_turn = false;
+        self.core.take_over();
         if self
             .core
             .timers
@@ -236,7 +232,8 @@ impl Transport for Shard {
     fn timeout(&mut self) -> Option<Instant> {
         self.new_turn = true;
         let core = &self.core;
-        if !core.ready.is_empty() || !core.dirty.is_empty() || !core.responses.is_empty() {
+        let waits = core.steering.as_ref().is_some_and(Steering::waits);
+        if waits || !core.ready.is_empty() || !core.dirty.is_empty() || !core.responses.is_empty() {
             return Some(core.now);
         }
         let deadlines = [

@@ -5,24 +5,52 @@ use std::net::IpAddr;
 use poll::Datagram;
 use quinn_proto::{DatagramEvent, EcnCodepoint, Incoming};
 
+use super::classify::classify;
 use super::core::{Core, mark};
 use super::entry::any;
 use super::transmit::outgoing;
+use crate::steering::Steering;
+
+/// Datagrams that a shard takes over from others in a turn, at most: two bursts. What is left waits for the next turn.
+const TAKE_OVER_MAX: usize = 64;
 
 impl Core {
-    /// Takes a datagram in and finds whose it is.
+    /// Takes in a datagram that arrived on the queue of this shard.
     pub(crate) fn receive(&mut self, datagram: Datagram) {
+        self.counters.udp_received.add(1);
+        let class = classify(&datagram.payload, self.cid_len);
+        if let Some(steering) = &self.steering
+            && let Some(shard) = class.dcid().and_then(|dcid| steering.elsewhere(dcid))
+        {
+            match steering.hand_over(shard, datagram) {
+                Ok(()) => self.counters.handed_over.add(1),
+                Err(_) => self.counters.dropped_handover_full.add(1),
+            }
+            return;
+        }
+        self.handle(datagram);
+    }
+
+    /// Takes in what other shards handed over. It is not handed on, wherever its connection ID leads.
+    pub(crate) fn take_over(&mut self) {
+        for _ in 0..TAKE_OVER_MAX {
+            let Some(datagram) = self.steering.as_ref().and_then(Steering::take) else {
+                break;
+            };
+            self.counters.taken_over.add(1);
+            self.handle(datagram);
+        }
+    }
+
+    /// Finds whose a datagram is.
+    fn handle(&mut self, datagram: Datagram) {
         let udp_port = datagram.path.local_udp_port;
-        let found = self
-            .endpoints
-            .iter_mut()
-            .enumerate()
-            .find(|(_, e)| e.udp_port == udp_port);
+        let mut endpoints = self.endpoints.iter_mut().enumerate();
+        let found = endpoints.find(|(_, endpoint)| endpoint.udp_ports.contains(&udp_port));
         let Some((index, endpoint)) = found else {
             self.counters.dropped_unknown_udp_port.add(1);
             return;
         };
-        self.counters.udp_received.add(1);
         let remote = any(datagram.path.remote);
         let local = Some(IpAddr::V6(datagram.path.local));
         let ecn = EcnCodepoint::from_bits(datagram.ecn as u8);
@@ -41,8 +69,10 @@ impl Core {
                     mark(&mut entry.dirty, &mut self.dirty, index);
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.admit(index, incoming, buffer),
-            Some(DatagramEvent::Response(transmit)) => self.respond(index, transmit, buffer),
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                self.admit(index, udp_port, incoming, buffer);
+            }
+            Some(DatagramEvent::Response(transmit)) => self.respond(udp_port, transmit, buffer),
             None => {
                 self.counters.dropped_quic_ignored.add(1);
                 self.responses.recycle(buffer);
@@ -51,21 +81,21 @@ impl Core {
     }
 
     /// Accepts a new connection, or answers why not.
-    fn admit(&mut self, index: usize, incoming: Incoming, mut buffer: Vec<u8>) {
+    fn admit(&mut self, index: usize, udp_port: u16, incoming: Incoming, mut buffer: Vec<u8>) {
         let endpoint = &mut self.endpoints[index].quinn;
         let full =
             self.entries.len() >= self.limits.connections || self.incoming >= self.limits.incoming;
         if full || self.stopping {
             self.counters.connections_refused.add(1);
             let refusal = endpoint.refuse(incoming, &mut buffer);
-            return self.respond(index, refusal, buffer);
+            return self.respond(udp_port, refusal, buffer);
         }
         let unproven = !incoming.remote_address_validated() && incoming.may_retry();
         if self.incoming >= self.limits.retry_above && unproven {
             return match endpoint.retry(incoming, &mut buffer) {
                 Ok(retry) => {
                     self.counters.retries.add(1);
-                    self.respond(index, retry, buffer);
+                    self.respond(udp_port, retry, buffer);
                 }
                 Err(error) => {
                     self.counters.dropped_quic_ignored.add(1);
@@ -79,20 +109,20 @@ impl Core {
                 self.responses.recycle(buffer);
                 self.counters.connections_accepted.add(1);
                 self.incoming += 1;
-                self.insert(index as u16, handle, connection);
+                self.insert(index as u16, udp_port, handle, connection);
             }
             Err(error) => {
                 self.counters.handshakes_failed.add(1);
                 match error.response {
-                    Some(response) => self.respond(index, response, buffer),
+                    Some(response) => self.respond(udp_port, response, buffer),
                     None => self.responses.recycle(buffer),
                 }
             }
         }
     }
 
-    fn respond(&mut self, index: usize, transmit: quinn_proto::Transmit, buffer: Vec<u8>) {
-        let response = outgoing(&transmit, self.endpoints[index].udp_port);
+    fn respond(&mut self, udp_port: u16, transmit: quinn_proto::Transmit, buffer: Vec<u8>) {
+        let response = outgoing(&transmit, udp_port);
         match self.responses.push(response, buffer) {
             true => self.counters.responses.add(1),
             false => self.counters.dropped_response_queue_full.add(1),

@@ -81,9 +81,10 @@ impl Core {
         counters
             .lost_packets
             .add(path.lost_packets.saturating_sub(known.lost_packets));
-        counters
-            .congestion_events
-            .add(path.congestion_events.saturating_sub(known.congestion_events));
+        counters.congestion_events.add(
+            path.congestion_events
+                .saturating_sub(known.congestion_events),
+        );
         counters.mtu.raise(u64::from(path.current_mtu));
     }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use quinn_proto::EndpointConfig;
+use ring::hmac;
 use rustls::crypto::ring::default_provider;
 
 use super::config::{ServiceConfig, ShardConfig, ShardError, ShardLimits};
+use crate::steering::{CidCodec, CidGenerator};
 
 /// Whether `config` makes sense.
 pub(super) fn check(config: &ShardConfig) -> Result<(), ShardError> {
@@ -37,16 +39,18 @@ pub(super) fn check(config: &ShardConfig) -> Result<(), ShardError> {
     if let Some((name, _)) = bounds.into_iter().find(|&(_, bound)| bound == 0) {
         return Err(ShardError::ZeroLimit(name));
     }
-    let mut udp_ports = Vec::new();
-    if !config.clients.is_empty() && config.client_udp_port != 0 {
-        udp_ports.push(config.client_udp_port);
+    let range = &config.client_ports.range;
+    if !config.clients.is_empty() && (range.is_empty() || range.contains(&0)) {
+        return Err(ShardError::ClientPorts(*range.start(), *range.end()));
     }
+    let mut udp_ports = Vec::new();
     for listener in &config.listeners {
         let udp_port = listener.udp_port;
         if udp_port == 0 {
             return Err(ShardError::UdpPortZero);
         }
-        if udp_ports.contains(&udp_port) {
+        let of_clients = !config.clients.is_empty() && range.contains(&udp_port);
+        if of_clients || udp_ports.contains(&udp_port) {
             return Err(ShardError::UdpPortTwice(udp_port));
         }
         udp_ports.push(udp_port);
@@ -65,24 +69,49 @@ pub(super) fn check(config: &ShardConfig) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// An endpoint of quinn-proto; one that has no `server` settings only connects.
-pub(super) fn endpoint(
+/// Makes the endpoints of a shard: all of them with the same kind of connection IDs and the same reset key.
+pub(super) struct Endpoints {
     udp_payload_max: u16,
-    server: Option<quinn_proto::ServerConfig>,
-    randomness: &mut Randomness,
-) -> Result<quinn_proto::Endpoint, ShardError> {
-    let mut config = EndpointConfig::default();
-    let checked = config.max_udp_payload_size(udp_payload_max);
-    checked.map_err(|_| ShardError::UdpPayload(udp_payload_max))?;
-    config.rng_seed(Some(randomness.seed()?));
-    // The port never fragments, so MTU discovery may probe.
-    let allow_mtu_discovery = true;
-    Ok(quinn_proto::Endpoint::new(
-        Arc::new(config),
-        server.map(Arc::new),
-        allow_mtu_discovery,
-        None,
-    ))
+    reset_key: Arc<hmac::Key>,
+    /// What makes connection IDs, and the shard that they name.
+    ids: Option<(CidCodec, u8)>,
+    pub(super) randomness: Randomness,
+}
+
+impl Endpoints {
+    pub(super) fn new(config: &ShardConfig) -> Self {
+        let steering = config.steering.as_ref();
+        Self {
+            udp_payload_max: config.udp_payload_max,
+            reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &config.reset_key)),
+            ids: steering.map(|steering| (steering.codec().clone(), steering.shard())),
+            randomness: Randomness::new(config.seed),
+        }
+    }
+
+    /// An endpoint of quinn-proto; one that has no `server` settings only connects.
+    pub(super) fn make(
+        &mut self,
+        server: Option<quinn_proto::ServerConfig>,
+    ) -> Result<quinn_proto::Endpoint, ShardError> {
+        let mut config = EndpointConfig::new(self.reset_key.clone());
+        let checked = config.max_udp_payload_size(self.udp_payload_max);
+        checked.map_err(|_| ShardError::UdpPayload(self.udp_payload_max))?;
+        config.rng_seed(Some(self.randomness.seed()?));
+        if let Some((codec, shard)) = &self.ids {
+            let (codec, shard) = (codec.clone(), *shard);
+            let start = self.randomness.number()?;
+            config.cid_generator(move || Box::new(CidGenerator::new(codec.clone(), shard, start)));
+        }
+        // The port never fragments, so MTU discovery may probe.
+        let allow_mtu_discovery = true;
+        Ok(quinn_proto::Endpoint::new(
+            Arc::new(config),
+            server.map(Arc::new),
+            allow_mtu_discovery,
+            None,
+        ))
+    }
 }
 
 /// Seeds: from the operating system, or from a number when a simulation is to repeat.
@@ -91,7 +120,7 @@ pub(super) struct Randomness {
 }
 
 impl Randomness {
-    pub(super) fn new(seeded: Option<u64>) -> Self {
+    fn new(seeded: Option<u64>) -> Self {
         Self { seeded }
     }
 
@@ -113,14 +142,10 @@ impl Randomness {
         Ok(seed)
     }
 
-    /// A dynamic port (RFC 6335 §6) that is not in `taken`.
-    pub(super) fn udp_port(&mut self, taken: &[u16]) -> Result<u16, ShardError> {
-        loop {
-            let seed = self.seed()?;
-            let udp_port = 49_152 + u16::from_le_bytes([seed[0], seed[1]]) % 16_384;
-            if !taken.contains(&udp_port) {
-                return Ok(udp_port);
-            }
-        }
+    /// A random number.
+    pub(super) fn number(&mut self) -> Result<u128, ShardError> {
+        let seed = self.seed()?;
+        let (number, _) = seed.split_at(16);
+        Ok(number.iter().fold(0, |n, &byte| n << 8 | u128::from(byte)))
     }
 }

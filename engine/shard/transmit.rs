@@ -21,11 +21,12 @@ impl Core {
             match entry.quinn.poll_transmit(self.now, 1, buf) {
                 Some(transmit) => {
                     entry.turn += 1;
-                    let udp_port = self.endpoints[usize::from(entry.endpoint)].udp_port;
+                    let mut transmit = outgoing(&transmit, entry.udp_port);
+                    transmit.source = transmit.source.or(entry.source);
                     if entry.turn >= self.limits.turn_budget {
                         self.end_turn();
                     }
-                    return Some(outgoing(&transmit, udp_port));
+                    return Some(transmit);
                 }
                 None => self.end_turn(),
             }

@@ -17,6 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use poll::{Datagram, Ecn, Path, Transport};
 use stoq::app::{Application, ConnectTarget, Connection, Context, Dir, StreamId};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardLimits};
+use stoq::steering::ClientPorts;
 use stoq::tls::{ClientAuth, ClientTls, Identity, ServerTls, Trust, client_config, server_config};
 use stoq::transport::TransportSettings;
 
@@ -164,8 +165,10 @@ fn shard(
         },
         udp_payload_max: PAYLOAD_MAX,
         listeners,
-        client_udp_port: 0,
+        client_ports: ClientPorts::one(50_000),
         clients,
+        steering: None,
+        reset_key: [7; 32],
         drain_timeout: Duration::from_secs(1),
         counters: Arc::default(),
     };

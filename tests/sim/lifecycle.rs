@@ -6,6 +6,7 @@ use poll::Transport;
 use quinn_proto::{ConnectionError, TransportErrorCode, VarInt};
 use stoq::app::{Application, Connection, Context, PANICKED};
 use stoq::shard::{ListenerConfig, Shard, ShardError, ShardLimits};
+use stoq::steering::ClientPorts;
 
 use crate::apps::{Client, Log, Request, Server};
 use crate::net::{Link, Net, Setup, UDP_PORT};
@@ -367,6 +368,6 @@ fn a_shard_that_cannot_work_is_refused() {
     assert!(matches!(error(limit), ShardError::ZeroLimit("turn_budget")));
     let mut clients = setup.clients(vec![Box::new(Server::default())]);
     clients.listeners = config().listeners;
-    clients.client_udp_port = UDP_PORT;
+    clients.client_ports = ClientPorts::one(UDP_PORT);
     assert!(matches!(error(clients), ShardError::UdpPortTwice(UDP_PORT)));
 }

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use poll::{Datagram, Ecn, Path, Transport};
 use stoq::app::{Application, ConnectTarget};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardCounters, ShardLimits};
+use stoq::steering::ClientPorts;
 use stoq::tls::{ClientAuth, ClientTls, Identity, ServerTls, Trust, client_config, server_config};
 use stoq::transport::TransportSettings;
 
@@ -408,8 +409,10 @@ impl Setup {
             },
             udp_payload_max: PAYLOAD_MAX,
             listeners: Vec::new(),
-            client_udp_port: 0,
+            client_ports: ClientPorts::one(50_000),
             clients: Vec::new(),
+            steering: None,
+            reset_key: [0x2a; 32],
             drain_timeout: self.drain_timeout,
             counters: Arc::default(),
         }
