@@ -29,8 +29,11 @@ pub enum TxPath {
     Scratch,
 }
 
-/// Bursts between two looks at the level of the pool.
-const PRESSURE_BURSTS: u32 = 32;
+/// Bursts between two looks at the level of the pool, at most.
+const PRESSURE_BURSTS: usize = 32;
+/// Lanes that may take from one pool between two looks without going below the mark together. A look costs a miss or two
+/// of the cache, so it is not taken at every burst while there is plenty.
+const LANES_OF_A_POOL: usize = 32;
 
 /// Bytes of a buffer that are asked for ahead of writing. Beyond, the hardware has seen where the stores go.
 const PREFETCH_MAX: usize = 2048;
@@ -44,7 +47,7 @@ pub(crate) struct RxBridge {
     /// Fewer free mbufs than this, and received payloads are copied so that the device does not starve.
     low_mark: usize,
     pressure: bool,
-    until_look: u32,
+    until_look: usize,
     /// Buffers whose payload was copied or dropped; given back together.
     spent: Burst<BURST>,
 }
@@ -65,8 +68,10 @@ impl RxBridge {
     /// To be called once before the frames of a burst.
     pub(crate) fn begin(&mut self, stats: &mut LaneStats) {
         if self.until_look == 0 {
-            self.until_look = PRESSURE_BURSTS;
-            self.pressure = (self.pool.free_in_ring() as usize) < self.low_mark;
+            let free = self.pool.free_in_ring() as usize;
+            self.pressure = free < self.low_mark;
+            let above = free.saturating_sub(self.low_mark);
+            self.until_look = (above / (BURST * LANES_OF_A_POOL)).clamp(1, PRESSURE_BURSTS);
         }
         self.until_look -= 1;
         stats.pool_pressure += u64::from(self.pressure);
