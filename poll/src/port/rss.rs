@@ -59,7 +59,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// For `queues` queues of a device; `None` where there is nothing to ask: a single queue, or no hash of IPv6.
+    /// For `queues` queues of a device; `None` where there is nothing to ask: a single queue, no redirection table
+    /// (`net_tap` lists hash types all the same), or no hash of IPv6.
     ///
     /// `key` is cut or repeated to the length the device takes. Without a hash over UDP ports that over addresses is
     /// asked for, which still spreads peers, though not the connections of one.
@@ -67,7 +68,7 @@ impl Wanted {
         let types = [sys::RTE_ETH_RSS_NONFRAG_IPV6_UDP, sys::RTE_ETH_RSS_IPV6]
             .into_iter()
             .find(|types| info.rss_types & types != 0)?;
-        if queues < 2 {
+        if queues < 2 || info.rss_table == 0 {
             return None;
         }
         let key = key
@@ -92,8 +93,8 @@ impl Wanted {
     }
 
     /// Sets the key and the table of a started port and reads both back. What could not be set, or was changed by the
-    /// device, is a warning. `None` when the result is of no use for computing queues: it cannot be read, there is no
-    /// table, or UDP over IPv6 is not hashed.
+    /// device, is a warning. `None` when queues cannot be computed from the result: it cannot be read, or UDP over
+    /// IPv6 is not hashed.
     pub(super) fn apply(&mut self, info: &PortInfo) -> Option<Rss> {
         let port = info.name.as_str();
         if let Err(code) = set_hash(info.id.0, &mut self.key, self.types) {
@@ -118,15 +119,16 @@ impl Wanted {
             if differs {
                 warn!(
                     port,
-                    what, "RSS: the device uses another one than was asked for"
+                    what,
+                    "RSS: the device uses another one than was asked for; clients go by the device's"
                 );
             }
         }
         let udp = sys::RTE_ETH_RSS_NONFRAG_IPV6_UDP;
-        if types & udp == 0 || table.is_empty() {
+        if types & udp == 0 {
             warn!(
-                port, types = %rss_type_names(types).join(" "), entries = table.len(),
-                "RSS does not spread UDP over IPv6 by ports and a table: shards hand over what arrives on a wrong queue"
+                port, types = %rss_type_names(types).join(" "),
+                "RSS does not hash the ports of UDP over IPv6: shards hand over what arrives on a wrong queue"
             );
             return None;
         }
@@ -160,9 +162,6 @@ fn set_hash(port: u16, key: &mut [u8], types: u64) -> Result<(), i32> {
 }
 
 fn set_table(port: u16, table: &[u16]) -> Result<(), i32> {
-    if table.is_empty() {
-        return Ok(());
-    }
     let mut groups: Vec<_> = table.chunks(GROUP).map(group).collect();
     let entries = table.len() as u16;
     // SAFETY: the port is started; `groups` has an element for every 64 of the entries.
@@ -180,9 +179,6 @@ fn read_hash(port: u16, key_size: usize) -> Result<(Vec<u8>, u64), i32> {
 }
 
 fn read_table(port: u16, entries: u16) -> Result<Vec<u16>, i32> {
-    if entries == 0 {
-        return Ok(Vec::new());
-    }
     let all = vec![0; usize::from(entries)];
     let mut groups: Vec<_> = all.chunks(GROUP).map(group).collect();
     // SAFETY: the port is started; `groups` has an element for every 64 of the entries.
