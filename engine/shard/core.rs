@@ -16,6 +16,7 @@ use super::config::ShardLimits;
 use super::counters::ShardCounters;
 use super::dispatch::Delivery;
 use super::entry::{Entry, Phase, any};
+use super::gate::Gate;
 use super::responses::Responses;
 use super::samples::Round;
 use super::streams::Grants;
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     /// The length of connection IDs that endpoints give out.
     pub(crate) cid_len: usize,
     pub(crate) entries: Slab<Entry>,
+    pub(crate) gate: Gate,
     pub(crate) timers: Timers,
     pub(crate) responses: Responses,
     /// Connections whose events are to be looked at, each once.
@@ -84,9 +86,11 @@ impl Core {
         limits: ShardLimits,
         counters: Arc<ShardCounters>,
         steering: Option<Steering>,
+        gate: Gate,
     ) -> Self {
         Self {
             now,
+            gate,
             counters,
             endpoints: Vec::new(),
             clients: None,
@@ -235,7 +239,13 @@ impl Core {
         if self.stopping && entry.phase != Phase::Closed && entry.is_idle() {
             close(entry, self.now, &mut self.dirty);
         }
-        self.incoming -= usize::from(was_incoming && !entry.is_incoming());
+        if was_incoming && !entry.is_incoming() {
+            self.incoming -= 1;
+            // One that times out is drained already, and costs its place among those in flight.
+            if !entry.established && !entry.drained && !self.stopping {
+                self.gate.charge_handshake(self.now);
+            }
+        }
         self.live -= usize::from(was_live && entry.phase == Phase::Closed);
         self.handshaking -= usize::from(was_handshaking && !entry.is_handshaking());
         let application = entry.application;

@@ -24,6 +24,7 @@ mod core;
 mod counters;
 mod dispatch;
 mod entry;
+mod gate;
 mod receive;
 mod responses;
 mod samples;
@@ -41,6 +42,7 @@ use poll::{Datagram, Transmit, Transport};
 use self::applications::Applications;
 pub(crate) use self::core::Core;
 use self::core::{Clients, Endpoint, Service};
+use self::gate::Gate;
 use self::setup::{Endpoints, check};
 pub use config::{ListenerConfig, ServiceConfig, ShardConfig, ShardError, ShardLimits};
 pub use counters::{BUCKETS, Buckets, Counter, ShardCounters};
@@ -72,7 +74,8 @@ impl Shard {
     pub fn new(config: ShardConfig, now: Instant) -> Result<Self, ShardError> {
         check(&config)?;
         let mut endpoints = Endpoints::new(&config);
-        let mut core = Core::new(now, config.limits, config.counters, config.steering);
+        let gate = Gate::new(&config.limits, now, endpoints.randomness.number()?);
+        let mut core = Core::new(now, config.limits, config.counters, config.steering, gate);
         let mut applications = Applications::default();
         for listener in config.listeners {
             let services = listener.services.into_iter().map(|service| Service {

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use poll::Datagram;
+use poll::{Datagram, Path};
 use quinn_proto::{DatagramEvent, EcnCodepoint, Incoming};
 
 use super::classify::classify;
 use super::core::{Core, mark};
 use super::entry::any;
+use super::gate::{Cause, Claim, Load, Verdict};
 use super::transmit::outgoing;
 use crate::steering::Steering;
 
@@ -28,7 +29,8 @@ impl Core {
             }
             return;
         }
-        self.handle(datagram);
+        let claim = Claim::of(&class);
+        self.handle(datagram, claim);
     }
 
     /// Takes in what other shards handed over. It is not handed on, wherever its connection ID leads.
@@ -38,29 +40,40 @@ impl Core {
                 break;
             };
             self.counters.taken_over.add(1);
-            self.handle(datagram);
+            let claim = Claim::of(&classify(&datagram.payload, self.cid_len));
+            self.handle(datagram, claim);
         }
     }
 
     /// Finds whose a datagram is.
-    fn handle(&mut self, datagram: Datagram) {
-        let udp_port = datagram.path.local_udp_port;
+    fn handle(&mut self, datagram: Datagram, claim: Claim) {
+        let Path {
+            remote,
+            local,
+            local_udp_port: udp_port,
+        } = datagram.path;
         let mut endpoints = self.endpoints.iter_mut().enumerate();
         let found = endpoints.find(|(_, endpoint)| endpoint.udp_ports.contains(&udp_port));
         let Some((index, endpoint)) = found else {
             self.counters.dropped_unknown_udp_port.add(1);
             return;
         };
-        let remote = any(datagram.path.remote);
-        let local = Some(IpAddr::V6(datagram.path.local));
+        if let Err(cause) = self.gate.check(self.now, claim, remote) {
+            return self.turn_away(cause);
+        }
         let ecn = EcnCodepoint::from_bits(datagram.ecn as u8);
         let mut buffer = self.responses.buffer();
-        let event =
-            endpoint
-                .quinn
-                .handle(self.now, remote, local, ecn, datagram.payload, &mut buffer);
+        let event = endpoint.quinn.handle(
+            self.now,
+            any(remote),
+            Some(IpAddr::V6(local)),
+            ecn,
+            datagram.payload,
+            &mut buffer,
+        );
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                self.counters.udp_to_connections.add(1);
                 self.responses.recycle(buffer);
                 let index = endpoint.routes.get(handle.0).copied().unwrap_or(u32::MAX);
                 if let Some(entry) = self.entries.get_mut(index as usize) {
@@ -70,53 +83,94 @@ impl Core {
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
-                self.admit(index, udp_port, incoming, buffer);
+                let has_token = claim == Claim::Initial { has_token: true };
+                let admitted = self.admit(index, datagram.path, incoming, buffer);
+                if !admitted {
+                    self.gate.charge(self.now, has_token);
+                }
             }
-            Some(DatagramEvent::Response(transmit)) => self.respond(udp_port, transmit, buffer),
+            Some(DatagramEvent::Response(transmit)) => match claim {
+                Claim::Initial { has_token } => {
+                    self.gate.charge(self.now, has_token);
+                    self.respond(udp_port, transmit, buffer);
+                }
+                Claim::Packet | Claim::Version if self.gate.may_answer(self.now) => {
+                    self.respond(udp_port, transmit, buffer);
+                }
+                Claim::Packet | Claim::Version => {
+                    self.responses.recycle(buffer);
+                    self.turn_away(Cause::StatelessRate);
+                }
+            },
             None => {
-                self.counters.dropped_quic_ignored.add(1);
-                self.responses.recycle(buffer);
+                if let Claim::Initial { has_token } = claim {
+                    self.gate.charge(self.now, has_token);
+                }
+                self.ignored(buffer);
             }
         }
     }
 
-    /// Accepts a new connection, or answers why not.
-    fn admit(&mut self, index: usize, udp_port: u16, incoming: Incoming, mut buffer: Vec<u8>) {
+    /// Accepts a new connection, or not, as the gate says. False when a stranger's attempt led to nothing.
+    fn admit(&mut self, index: usize, path: Path, incoming: Incoming, mut buffer: Vec<u8>) -> bool {
+        let udp_port = path.local_udp_port;
+        let load = Load {
+            connections: self.entries.len(),
+            incoming: self.incoming,
+            stopping: self.stopping,
+        };
+        let proven = incoming.remote_address_validated();
+        let verdict = self.gate.verdict(self.now, load, path.remote, proven);
         let endpoint = &mut self.endpoints[index].quinn;
-        let full =
-            self.entries.len() >= self.limits.connections || self.incoming >= self.limits.incoming;
-        if full || self.stopping {
-            self.counters.connections_refused.add(1);
-            let refusal = endpoint.refuse(incoming, &mut buffer);
-            return self.respond(udp_port, refusal, buffer);
-        }
-        let unproven = !incoming.remote_address_validated() && incoming.may_retry();
-        if self.incoming >= self.limits.retry_above && unproven {
-            return match endpoint.retry(incoming, &mut buffer) {
-                Ok(retry) => {
-                    self.counters.retries.add(1);
-                    self.respond(udp_port, retry, buffer);
+        match verdict {
+            Verdict::Begin => {}
+            Verdict::Retry => {
+                match endpoint.retry(incoming, &mut buffer) {
+                    Ok(retry) => {
+                        self.counters.retries.add(1);
+                        self.respond(udp_port, retry, buffer);
+                    }
+                    // Only for proven addresses, of which no proof is asked.
+                    Err(error) => {
+                        endpoint.ignore(error.into_incoming());
+                        self.ignored(buffer);
+                    }
                 }
-                Err(error) => {
-                    self.counters.dropped_quic_ignored.add(1);
-                    endpoint.ignore(error.into_incoming());
-                    self.responses.recycle(buffer);
-                }
-            };
+                return false;
+            }
+            Verdict::Refuse => {
+                self.counters.connections_refused.add(1);
+                let refusal = endpoint.refuse(incoming, &mut buffer);
+                self.respond(udp_port, refusal, buffer);
+                return false;
+            }
+            Verdict::Drop(cause) => {
+                endpoint.ignore(incoming);
+                self.responses.recycle(buffer);
+                self.turn_away(cause);
+                return false;
+            }
         }
         match endpoint.accept(incoming, self.now, &mut buffer, None) {
             Ok((handle, connection)) => {
                 self.responses.recycle(buffer);
                 self.counters.connections_accepted.add(1);
                 self.incoming += 1;
+                self.gate.begun(self.now, path.remote);
                 self.insert(index as u16, udp_port, handle, connection);
+                true
             }
             Err(error) => {
-                self.counters.handshakes_failed.add(1);
                 match error.response {
-                    Some(response) => self.respond(udp_port, response, buffer),
-                    None => self.responses.recycle(buffer),
+                    // It began, and failed with its first packet.
+                    Some(response) => {
+                        self.counters.handshakes_failed.add(1);
+                        self.gate.charge_handshake(self.now);
+                        self.respond(udp_port, response, buffer);
+                    }
+                    None => self.ignored(buffer),
                 }
+                false
             }
         }
     }
@@ -127,5 +181,21 @@ impl Core {
             true => self.counters.responses.add(1),
             false => self.counters.dropped_response_queue_full.add(1),
         }
+    }
+
+    fn ignored(&mut self, buffer: Vec<u8>) {
+        self.counters.dropped_quic_ignored.add(1);
+        self.responses.recycle(buffer);
+    }
+
+    fn turn_away(&self, cause: Cause) {
+        let counters = &self.counters;
+        let counter = match cause {
+            Cause::Strangers => &counters.dropped_strangers,
+            Cause::StatelessRate => &counters.dropped_stateless_rate,
+            Cause::IncomingFull => &counters.dropped_incoming_full,
+            Cause::PrefixRate => &counters.dropped_prefix_rate,
+        };
+        counter.add(1);
     }
 }

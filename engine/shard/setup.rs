@@ -1,12 +1,14 @@
 //! What has to be right, and random, before a shard can start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn_proto::EndpointConfig;
 use ring::hmac;
 use rustls::crypto::ring::default_provider;
 
 use super::config::{ServiceConfig, ShardConfig, ShardError, ShardLimits};
+use super::gate::Gate;
 use crate::steering::{CidCodec, CidGenerator};
 
 /// Whether `config` makes sense.
@@ -75,6 +77,9 @@ pub(super) struct Endpoints {
     reset_key: Arc<hmac::Key>,
     /// What makes connection IDs, and the shard that they name.
     ids: Option<(CidCodec, u8)>,
+    incoming: usize,
+    incoming_bytes: u64,
+    reset_interval: Duration,
     pub(super) randomness: Randomness,
 }
 
@@ -85,6 +90,9 @@ impl Endpoints {
             udp_payload_max: config.udp_payload_max,
             reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &config.reset_key)),
             ids: steering.map(|steering| (steering.codec().clone(), steering.shard())),
+            incoming: config.limits.incoming,
+            incoming_bytes: config.limits.incoming_bytes,
+            reset_interval: Gate::reset_interval(&config.limits),
             randomness: Randomness::new(config.seed),
         }
     }
@@ -98,6 +106,13 @@ impl Endpoints {
         let checked = config.max_udp_payload_size(self.udp_payload_max);
         checked.map_err(|_| ShardError::UdpPayload(self.udp_payload_max))?;
         config.rng_seed(Some(self.randomness.seed()?));
+        config.min_reset_interval(self.reset_interval);
+        let server = server.map(|mut server| {
+            server.max_incoming(self.incoming);
+            server.incoming_buffer_size(self.incoming_bytes);
+            server.incoming_buffer_size_total(self.incoming_bytes);
+            Arc::new(server)
+        });
         if let Some((codec, shard)) = &self.ids {
             let (codec, shard) = (codec.clone(), *shard);
             let start = self.randomness.number()?;
@@ -107,7 +122,7 @@ impl Endpoints {
         let allow_mtu_discovery = true;
         Ok(quinn_proto::Endpoint::new(
             Arc::new(config),
-            server.map(Arc::new),
+            server,
             allow_mtu_discovery,
             None,
         ))

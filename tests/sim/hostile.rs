@@ -89,6 +89,7 @@ fn a_short_packet_of_an_unknown_version_is_not_answered() {
 fn a_flood_of_questions_fills_a_bounded_queue() {
     let mut setup = Setup::default();
     setup.limits.responses = 10;
+    setup.limits.stateless = None;
     let (mut net, ..) = pair(&setup, Vec::new());
     net.settle();
     for _ in 0..1_000 {
@@ -101,7 +102,9 @@ fn a_flood_of_questions_fills_a_bounded_queue() {
 
 #[test]
 fn a_flood_of_questions_does_not_take_the_port_from_connections() {
-    let (mut net, _, client) = pair(&Setup::default(), vec![Request::download(1_000_000)]);
+    let mut setup = Setup::default();
+    setup.limits.stateless = None;
+    let (mut net, _, client) = pair(&setup, vec![Request::download(1_000_000)]);
     net.link.rate = Some(10_000_000);
     net.run_until(SECOND, |net| {
         for _ in 0..4 {
