@@ -1,10 +1,13 @@
 //! Two lcores joined by a link, on a real EAL: `--no-huge`, no device, no root. One process, one EAL: one test.
 
+mod common;
+
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::{Setup, Wire};
 use hugepages::{Mempool, MempoolConfig, PacketAlloc};
 use poll::{
     Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
@@ -299,6 +302,57 @@ fn stall(eal: &Eal, pool: Mempool) {
     assert_eq!(pool.in_use(), 0);
 }
 
+/// Two lcores asleep, each with a queue of one port: a frame that the first one gets and hands on wakes the second within
+/// its bounded sleep. No timer is due, no frame arrives at it.
+fn a_sleeper_notices_what_is_relayed(eal: &Eal, pool: Mempool) {
+    let setup = Setup {
+        queues: 2,
+        ..Setup::default()
+    };
+    let [(left_port, left_queues), right] = common::ends(eal, setup, [pool, pool]);
+    let mut wire = Wire::new(right, pool);
+    let mac = left_port.mac();
+    let control = Control::new(2);
+    let counters = [0, 1].map(|_| Arc::new(LaneCounters::default()));
+    let lanes = left_queues.into_iter().zip(poll::relay(2));
+    let tasks: Vec<_> = lanes
+        .enumerate()
+        .map(|(index, (queue, relay))| {
+            let (control, counters) = (&control, Arc::clone(&counters[index]));
+            let work = move || {
+                let host = common::host(index, mac, common::OURS);
+                let config = common::lane_config([pool, pool], setup, relay);
+                let lane = Lane::new(queue, host, Echo::new(16), config, counters);
+                Worker::new(vec![lane], IdlePolicy::Adaptive).run(control)
+            };
+            LcoreTask {
+                lcore: eal.lcores()[index],
+                work: Box::new(work) as Box<dyn FnOnce() -> Vec<QueuePair> + Send>,
+            }
+        })
+        .collect();
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Past the probes that hosts send in their first second and a half.
+            std::thread::sleep(Duration::from_secs(2));
+            wire.inject(0, &[common::solicitation()]);
+            let start = Instant::now();
+            while counters[1].read().relay_received == 0
+                && start.elapsed() < Duration::from_secs(15)
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            control.request(Stop::Drain);
+        });
+        eal.run(tasks).expect("both lcores ran")
+    });
+    assert_eq!(counters[0].read().relayed, 1);
+    assert_eq!(counters[1].read().relay_received, 1);
+    assert_eq!(counters[1].read().neighbours, 1);
+    drop((ended, wire));
+    assert_eq!(pool.in_use(), 0);
+}
+
 /// A datagram as the other end would send it.
 fn frame_from(src: Ipv6Addr, dst: Ipv6Addr, dst_mac: poll::wire::MacAddr) -> Vec<u8> {
     let headers = poll::wire::UdpHeaders {
@@ -360,6 +414,7 @@ fn datagrams_cross_a_link_and_every_mbuf_comes_home() {
     assert_eq!(pool.in_use(), 0);
 
     stall(&eal, pool);
+    a_sleeper_notices_what_is_relayed(&eal, pool);
 
     eal.cleanup().expect("no mbuf is out");
 }

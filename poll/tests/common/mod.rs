@@ -20,8 +20,8 @@ use poll::host::{Host, HostConfig, HostRole};
 use poll::wire::icmpv6::{Icmpv6Headers, Message, ND_HOP_LIMIT, emit};
 use poll::wire::{Checksum, MacAddr, Parsed, UdpHeaders, emit_udp_headers, parse, solicited_node};
 use poll::{
-    Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig, QueuePair,
-    Transmit, Transport, TxPath, link, relay,
+    Datagram, Eal, Ecn, Lane, LaneConfig, Path, Port, PortConfig, QueuePair, Relay, Transmit,
+    Transport, TxPath, link, relay,
 };
 
 /// The address of the hosts under test, and that of the other end.
@@ -157,16 +157,15 @@ pub fn stations(eal: &Eal, setup: Setup) -> [Station; 2] {
 /// A station with address [`OURS`], and the bare other end of its link.
 pub fn station_and_wire(eal: &Eal, setup: Setup) -> (Station, Wire) {
     let pools = [pool(eal, setup.mbufs), pool(eal, setup.mbufs)];
-    let [left, (port, queues)] = ends(eal, setup, pools);
-    let wire = Wire {
-        pool: pools[1],
-        queues,
-        _port: port,
-    };
-    (station(left, OURS, pools, setup), wire)
+    let [left, right] = ends(eal, setup, pools);
+    (
+        station(left, OURS, pools, setup),
+        Wire::new(right, pools[1]),
+    )
 }
 
-fn ends(eal: &Eal, setup: Setup, pools: [Mempool; 2]) -> [(Port, Vec<QueuePair>); 2] {
+/// Both ends of a link with names of its own.
+pub fn ends(eal: &Eal, setup: Setup, pools: [Mempool; 2]) -> [(Port, Vec<QueuePair>); 2] {
     let configs = pools.map(|pool| PortConfig {
         mtu: 1500,
         queues: setup.queues,
@@ -182,57 +181,61 @@ fn ends(eal: &Eal, setup: Setup, pools: [Mempool; 2]) -> [(Port, Vec<QueuePair>)
 fn station(
     (port, queues): (Port, Vec<QueuePair>),
     address: Ipv6Addr,
-    [pool, rx_pool]: [Mempool; 2],
+    pools: [Mempool; 2],
     setup: Setup,
 ) -> Station {
     let mac = port.mac();
     let probes: Vec<Probe> = queues.iter().map(|_| Probe::default()).collect();
-    let lanes = queues
-        .into_iter()
-        .zip(relay(usize::from(setup.queues)))
-        .enumerate()
-        .map(|(index, (queue, relay))| {
-            let host = HostConfig {
-                role: match index {
-                    0 => HostRole::Primary,
-                    _ => HostRole::Secondary,
-                },
-                mac,
-                addresses: vec![(address, 64)],
-                gateway: None,
-                accept_router_advertisements: false,
-                mtu: 1500,
-                udp_ports: vec![UDP_PORT],
-                verify_checksums: true,
-                tx_checksum: Checksum::Software,
-                neighbours_max: 16,
-                waiting_datagrams_max: 64,
-                seed: index as u64,
-            };
-            let config = LaneConfig {
-                pool,
-                rx_pool,
-                tx_path: TxPath::InPlace,
-                rx_copybreak: 256,
-                pool_low_mark: setup.pool_low_mark,
-                udp_payload_max: 1452,
-                relay: Some(relay),
-            };
-            Lane::new(
-                queue,
-                Host::new(host, Instant::now()),
-                probes[index].clone(),
-                config,
-                Arc::new(LaneCounters::default()),
-            )
+    let relays = relay(queues.len());
+    let lanes = queues.into_iter().zip(relays).zip(&probes).enumerate();
+    let lanes = lanes
+        .map(|(index, ((queue, relay), probe))| {
+            let host = host(index, mac, address);
+            let config = lane_config(pools, setup, relay);
+            Lane::new(queue, host, probe.clone(), config, Arc::default())
         })
         .collect();
     Station {
         mac,
-        pool,
+        pool: pools[0],
         lanes,
         probes,
         _port: port,
+    }
+}
+
+/// The host on a queue of a port.
+pub fn host(queue: usize, mac: MacAddr, address: Ipv6Addr) -> Host {
+    let config = HostConfig {
+        role: match queue {
+            0 => HostRole::Primary,
+            _ => HostRole::Secondary,
+        },
+        mac,
+        addresses: vec![(address, 64)],
+        gateway: None,
+        accept_router_advertisements: false,
+        mtu: 1500,
+        udp_ports: vec![UDP_PORT],
+        verify_checksums: true,
+        tx_checksum: Checksum::Software,
+        neighbours_max: 16,
+        waiting_datagrams_max: 64,
+        seed: queue as u64,
+    };
+    Host::new(config, Instant::now())
+}
+
+/// A lane that builds in the first of `pools` and receives what was built in the second.
+pub fn lane_config([pool, rx_pool]: [Mempool; 2], setup: Setup, relay: Relay) -> LaneConfig {
+    LaneConfig {
+        pool,
+        rx_pool,
+        tx_path: TxPath::InPlace,
+        rx_copybreak: 256,
+        pool_low_mark: setup.pool_low_mark,
+        udp_payload_max: 1452,
+        relay: Some(relay),
     }
 }
 
@@ -247,6 +250,14 @@ impl Station {
 }
 
 impl Wire {
+    pub fn new((port, queues): (Port, Vec<QueuePair>), pool: Mempool) -> Self {
+        Self {
+            pool,
+            queues,
+            _port: port,
+        }
+    }
+
     /// Sends frames to a queue of the other end; returns how many there was room for.
     pub fn inject(&mut self, queue: usize, frames: &[Vec<u8>]) -> usize {
         let mut taken = 0;
