@@ -8,6 +8,7 @@
 
 mod address;
 mod client;
+mod connection_ids;
 mod error;
 mod listener;
 mod port;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 
 pub use address::{Address, Fingerprint, Listen, Prefix, Remote};
 pub use client::{Client, EchoClient, HqClient, PerfClient, Trust};
+pub use connection_ids::{CidKey, ConnectionIds, Hex};
 pub use error::ConfigError;
 pub use listener::{
     Anchors, ClientAuth, EchoService, HqService, Identity, Listener, OneOrMore, PerfService,
@@ -53,6 +55,9 @@ pub struct Config {
     pub identities: Vec<Identity>,
     /// QUIC settings of all listeners and clients.
     pub transport: Transport,
+    /// What connection IDs are made of. Absent: shards that are alone on their port use plain random ones.
+    #[serde(deserialize_with = "present")]
+    pub connection_ids: Option<ConnectionIds>,
     /// Every bound.
     pub limits: Limits,
     /// What is served.

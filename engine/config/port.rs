@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::address::{Address, Prefix};
+use super::connection_ids::Hex;
 use super::units::{Interval, Size};
 
 /// A port: a device that EAL knows, or one end of an in-process link.
@@ -27,6 +28,8 @@ pub struct Port {
     pub router_advertisements: bool,
     /// Queue pairs, 1..=16; default: as many as shards use.
     pub queues: Option<u16>,
+    /// Key of receive-side scaling, 40 or 52 bytes in hexadecimal; default: the engine's own.
+    pub rss_key: Option<Hex>,
     /// Descriptors of a receive queue, a power of two 64..=32768; default 1024.
     pub rx_descriptors: Option<u16>,
     /// Descriptors of a transmit queue, a power of two 64..=32768; default 1024.

@@ -3,19 +3,30 @@
 use serde::Deserialize;
 
 use super::address::Listen;
-use super::units::Interval;
+use super::scalar::OrOff;
+use super::units::{Interval, Rate, Size};
 
-/// Every bound. All are numbers of 1 or more.
+/// Every bound. Numbers are 1 or more, with the exception of `retry_above`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Connections of a shard; default 20000.
     pub connections: Option<u32>,
-    /// Handshakes in flight on a shard; default 1024.
+    /// Handshakes in flight on a shard; above, incoming connections are dropped without an answer; default 1024.
     pub incoming: Option<u32>,
     /// Handshakes in flight above which a client must first prove its address (Retry, RFC 9000 §8.1.2); default half
-    /// of `incoming`.
+    /// of `incoming`. 0 asks every client to.
     pub retry_above: Option<u32>,
+    /// Bytes that a shard buffers for connections it has not accepted yet; default 1 MiB.
+    pub incoming_bytes: Option<Size>,
+    /// Handshakes that a shard begins for one /64 prefix of source addresses in a second; default 4096/s.
+    pub handshakes_per_prefix: Option<OrOff<Rate>>,
+    /// Datagrams a second that a shard looks at although they belong to no connection and lead to none; default 10000/s.
+    pub strangers: Option<OrOff<Rate>>,
+    /// Version negotiations and stateless resets that a shard sends in a second; default 1000/s.
+    pub stateless: Option<OrOff<Rate>>,
+    /// Datagrams that wait at a shard for being handed over by the other shards of its port; default 1024.
+    pub handover: Option<u32>,
     /// Stateless replies (version negotiation, retry, reset) waiting on a shard; default 64.
     pub responses: Option<u32>,
     /// Datagrams a connection may send before the next one has its turn; default 16.

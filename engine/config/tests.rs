@@ -110,6 +110,39 @@ fn what_is_no_yaml() {
 }
 
 #[test]
+fn bytes_in_hexadecimal() {
+    let ids = |text: &str| {
+        let text = format!("connection_ids: {{ host_id: {text} }}\n");
+        let parsed = Config::parse(Path::new("x.yaml"), text);
+        parsed.map(|(config, _)| config.connection_ids.unwrap().host_id)
+    };
+    for (text, bytes) in [
+        ("\"0a01\"", &[0x0a, 0x01][..]),
+        ("0A01", &[0x0a, 0x01]),
+        ("0010", &[0x00, 0x10]),
+        ("1e02", &[0x1e, 0x02]),
+        ("12", &[0x12]),
+    ] {
+        assert_eq!(ids(text).unwrap(), Some(Hex(bytes.to_vec())), "{text}");
+    }
+    for text in ["\"0a0\"", "\"\"", "0x10", "\"zz\"", "\"é\"", "deadbeefs"] {
+        let error = ids(text).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "x.yaml:1:28: connection_ids.host_id: these are not bytes in hexadecimal: give two of \
+             0-9, a-f for each, in quotes"
+        );
+    }
+    // Keys do not show in messages.
+    assert_eq!(format!("{:?}", Hex(vec![1, 2])), "Hex(2 bytes)");
+    assert_eq!(
+        error("connection_ids: { keys: [{ rotation: 0, key: \"00112233zz\" }] }\n"),
+        "x.yaml:1:46: connection_ids.keys[0].key: these are not bytes in hexadecimal: give two of \
+         0-9, a-f for each, in quotes"
+    );
+}
+
+#[test]
 fn off_in_all_its_places() {
     let text = "ports: [{ name: a, checksum: off }]\n\
                 transport: { ack_frequency: off, keep_alive: off, idle_timeout: 10s }\n";

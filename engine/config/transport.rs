@@ -27,9 +27,9 @@ pub struct Transport {
     pub keep_alive: Option<OrOff<Interval>>,
     /// Silence after which a connection is lost; default 30 s.
     pub idle_timeout: Option<OrOff<Interval>>,
-    /// Bidirectional streams that a peer may have open; default 256.
+    /// Bidirectional streams that a peer may have open, granted as they are used; default 1024.
     pub bidi_streams: Option<u32>,
-    /// Unidirectional streams that a peer may have open; default 256.
+    /// Unidirectional streams that a peer may have open, granted as they are used; default 1024.
     pub uni_streams: Option<u32>,
     /// Buffer of unreliable datagrams, each way; default 1 MiB.
     pub datagram_buffer: Option<Size>,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::identity::{self, IdentityPlan};
+use super::port::PortPlan;
 use super::shard::ShardPlan;
+use super::steering::SteeringPlan;
 use super::{Checks, names};
 use crate::config::{ClientAuth, Config, ConfigError, Listener, Services, Source};
 
@@ -86,8 +88,8 @@ pub(super) fn plan(
     source: &Source,
     checks: &dyn Checks,
     identities: &[IdentityPlan],
+    ports: &[PortPlan],
     shards: &mut [ShardPlan],
-    notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let all = &config.listeners;
     names::unique(
@@ -100,19 +102,11 @@ pub(super) fn plan(
         let Some(port) = on.first().map(|&shard| shards[shard].port) else {
             continue;
         };
+        on_all(source, index, &on, &ports[port], shards)?;
         udp_port(source, index, listener, shards, port)?;
         let plan = one(source, checks, identities, index, listener)?;
         for &shard in &on {
             shards[shard].listeners.push(plan.clone());
-        }
-        let shards_of_port = shards.iter().filter(|shard| shard.port == port).count();
-        if on.len() < shards_of_port {
-            notes.push(format!(
-                "the listener `{}` runs on {} of the {shards_of_port} shards of its port; \
-                 datagrams that RSS gives to the others are dropped",
-                listener.name,
-                on.len(),
-            ));
         }
     }
     Ok(())
@@ -172,6 +166,36 @@ fn on(
         return Err(source.error(key, "the list is empty; name a shard"));
     }
     Ok(on)
+}
+
+/// A device gives a new connection to any of its shards, so a listener on some of them would lose the others' share for
+/// good: a client that tries again has the same addresses, and lands there again. The other end of a link chooses the
+/// queue, and with it the shard.
+fn on_all(
+    source: &Source,
+    index: usize,
+    on: &[usize],
+    port: &PortPlan,
+    shards: &[ShardPlan],
+) -> Result<(), ConfigError> {
+    if port.steering != SteeringPlan::RssElseHandOver {
+        return Ok(());
+    }
+    let of_port = |shard: &ShardPlan| on.iter().any(|&on| shards[on].port == shard.port);
+    let all: Vec<&str> = shards
+        .iter()
+        .filter(|shard| of_port(shard))
+        .map(|shard| shard.name.as_str())
+        .collect();
+    if on.len() == all.len() {
+        return Ok(());
+    }
+    let message = format!(
+        "new connections may arrive on any shard of the port `{}`; list them all: [{}]",
+        port.name,
+        all.join(", ")
+    );
+    Err(source.error(format!("listeners[{index}].shard"), message))
 }
 
 fn udp_port(

@@ -7,6 +7,7 @@
 //! A plan is plain data. `engine check` prints it, as a table through [`Display`](std::fmt::Display) or as JSON.
 
 mod client;
+mod connection_ids;
 mod eal;
 mod identity;
 mod listener;
@@ -18,7 +19,9 @@ mod port;
 mod settings;
 mod shard;
 mod show;
+mod steering;
 mod transport;
+mod worst_case;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +32,7 @@ use crate::config::{Config, ConfigError, Source};
 
 pub use crate::config::{Congestion, Idle};
 pub use client::{ClientPlan, TrustPlan};
+pub use connection_ids::{CidKeyPlan, ConnectionIdsPlan, Secret};
 pub use eal::EalPlan;
 pub use identity::{IdentityPlan, IdentitySource};
 pub use listener::{ClientAuthPlan, ListenerPlan, ServicePlan};
@@ -38,7 +42,9 @@ pub use pool::{MemoryPlan, PoolPlan};
 pub use port::{ChecksumPlan, PortKind, PortPlan, TxPathPlan};
 pub use settings::{LimitsPlan, RunPlan};
 pub use shard::ShardPlan;
+pub use steering::SteeringPlan;
 pub use transport::{AckFrequencyPlan, TransportPlan};
+pub use worst_case::WorstCase;
 
 /// What will run. See the [module](self).
 #[derive(Debug, Clone, Serialize)]
@@ -53,6 +59,8 @@ pub struct Plan {
     pub identities: Vec<IdentityPlan>,
     /// QUIC settings of all listeners and clients.
     pub transport: TransportPlan,
+    /// What connection IDs are made of.
+    pub connection_ids: ConnectionIdsPlan,
     /// Every bound.
     pub limits: LimitsPlan,
     /// Memory that all of this takes.
@@ -117,13 +125,14 @@ impl Plan {
         let mut notes = Vec::new();
         let eal = eal::Arguments::new(config, source, given)?;
         let mut ports = port::plan(config, source, &eal)?;
-        port::note_queues(&ports, &mut notes);
         let mut shards = shard::plan(config, source, &eal, &ports)?;
-        pool::plan(config, source, &mut ports, &shards)?;
+        steering::links(source, &ports)?;
+        let connection_ids = connection_ids::plan(config, source, &mut notes)?;
         let limits = settings::limits(config, source)?;
+        pool::plan(config, source, &limits, &mut ports, &shards)?;
         let transport = transport::plan(config, source, &ports)?;
         let identities = identity::plan(config, source, checks)?;
-        listener::plan(config, source, checks, &identities, &mut shards, &mut notes)?;
+        listener::plan(config, source, checks, &identities, &ports, &mut shards)?;
         let around = client::Around {
             ports: &ports,
             identities: &identities,
@@ -141,6 +150,7 @@ impl Plan {
             shards,
             identities,
             transport,
+            connection_ids,
             limits,
             memory,
             metrics,

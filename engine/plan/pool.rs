@@ -8,6 +8,7 @@ use super::port::{PortKind, PortPlan};
 use super::settings::LimitsPlan;
 use super::shard::ShardPlan;
 use super::transport::TransportPlan;
+use super::worst_case::{self, WorstCase};
 use crate::config::{Config, ConfigError, Mbufs, Source};
 
 /// Frames that a worker takes from a queue, or gives to it, at a time.
@@ -30,7 +31,7 @@ const MIB: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PoolPlan {
     /// mbufs, by [`hugepages::pool_size`]: enough for full receive and transmit rings of all queues, the bursts and
-    /// caches of every lcore that touches them, and what applications hold. On a link, the peer's lcores count too:
+    /// caches of every lcore that touches them, what is being handed over, and what applications hold. On a link, the peer's lcores count too:
     /// they receive these mbufs.
     pub mbufs: u32,
     /// mbufs that an lcore keeps at hand.
@@ -49,19 +50,21 @@ pub struct MemoryPlan {
     pub pools: u64,
     /// Bytes that EAL's arguments grant, where they say.
     pub granted: Option<u64>,
-    /// Bytes on the heap if every connection that `limits` allow filled all of its windows and buffers.
-    pub connections_worst_case: u64,
+    /// The most bytes on the heap that the limits allow.
+    pub worst_case: WorstCase,
 }
 
 /// Gives each port its pool.
 pub(super) fn plan(
     config: &Config,
     source: &Source,
+    limits: &LimitsPlan,
     ports: &mut [PortPlan],
     shards: &[ShardPlan],
 ) -> Result<(), ConfigError> {
     for index in 0..ports.len() {
-        ports[index].pool = one(config, source, &ports[index], lcores(ports, shards, index))?;
+        let lcores = lcores(ports, shards, index);
+        ports[index].pool = one(config, source, limits, &ports[index], lcores)?;
     }
     Ok(())
 }
@@ -86,17 +89,23 @@ fn lcores(ports: &[PortPlan], shards: &[ShardPlan], index: usize) -> u32 {
 fn one(
     config: &Config,
     source: &Source,
+    limits: &LimitsPlan,
     port: &PortPlan,
     lcores: u32,
 ) -> Result<PoolPlan, ConfigError> {
     let held = config.memory.held_slices.unwrap_or(HELD_SLICES);
+    // A datagram that is handed over stays in its mbuf. The queues of a link's two ends are as many.
+    let handover = match port.queues {
+        1 => 0,
+        queues => u32::from(queues) * limits.handover,
+    };
     let needs = PoolNeeds {
         rx_descriptors: u32::from(port.queues) * u32::from(port.rx_descriptors),
         tx_descriptors: u32::from(port.queues) * u32::from(port.tx_descriptors),
         lcores,
         burst: BURST,
         cache: CACHE,
-        held,
+        held: held.saturating_add(handover),
     };
     let mbufs = match config.memory.mbufs {
         Mbufs::Auto => pool_size(needs),
@@ -151,15 +160,10 @@ pub(super) fn memory(
             needed.div_ceil(64 * MIB) * 64,
         )));
     }
-    let connections = u64::from(limits.connections) * shards.len() as u64;
-    let connection = transport
-        .receive_window
-        .saturating_add(transport.send_window)
-        .saturating_add(transport.datagram_buffer.saturating_mul(2));
     Ok(MemoryPlan {
         pools,
         granted: eal.memory(),
-        connections_worst_case: connections.saturating_mul(connection),
+        worst_case: worst_case::plan(ports, shards, limits, transport),
     })
 }
 

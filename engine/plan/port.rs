@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::connection_ids::Secret;
 use super::eal::Arguments;
 use super::pool::PoolPlan;
-use super::{names, seconds};
+use super::steering::SteeringPlan;
+use super::{names, seconds, steering};
 use crate::config::{Checksum, Config, ConfigError, Port, Source, TxPath, suggest};
 
 /// IPv6 and UDP headers in front of a UDP payload, bytes.
@@ -35,6 +37,10 @@ pub struct PortPlan {
     pub udp_payload_max: u16,
     /// Queue pairs; each has exactly one shard.
     pub queues: u16,
+    /// How a datagram finds its shard.
+    pub steering: SteeringPlan,
+    /// Key of receive-side scaling, 40 or 52 bytes; nothing: the engine's own.
+    pub rss_key: Option<Secret<Vec<u8>>>,
     /// Descriptors of a receive queue.
     pub rx_descriptors: u16,
     /// Descriptors of a transmit queue.
@@ -113,19 +119,6 @@ pub(super) fn plan(
     Ok(ports)
 }
 
-/// Says what several queues do not do yet.
-pub(super) fn note_queues(ports: &[PortPlan], notes: &mut Vec<String>) {
-    let several = |port: &&PortPlan| port.queues > 1 && matches!(port.kind, PortKind::Device(_));
-    notes.extend(ports.iter().filter(several).map(|port| {
-        format!(
-            "the port `{}` has {} queues, and a device gives what is no UDP to queue 0 as a rule: \
-             neighbour discovery then reaches the first shard only, and the others neither resolve \
-             a neighbour that has not sent to them nor hear a router; use 1 queue where that matters",
-            port.name, port.queues
-        )
-    }));
-}
-
 fn one(
     config: &Config,
     source: &Source,
@@ -161,12 +154,15 @@ fn one(
         .memory
         .rx_copybreak
         .map_or(RX_COPYBREAK, |size| size.0);
+    let queues = queues(config, source, index)?;
     Ok(PortPlan {
         name: port.name.clone(),
-        kind,
         mtu,
         udp_payload_max: mtu - HEADERS,
-        queues: queues(config, source, index)?,
+        queues,
+        steering: SteeringPlan::of(&kind, queues),
+        rss_key: steering::rss_key(config, source, index, &kind)?.map(Secret),
+        kind,
         rx_descriptors: descriptors(source, at("rx_descriptors"), port.rx_descriptors)?,
         tx_descriptors: descriptors(source, at("tx_descriptors"), port.tx_descriptors)?,
         addresses: port

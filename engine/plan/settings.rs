@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Given, seconds};
-use crate::config::{Config, ConfigError, Interval, Source};
+use crate::config::{Config, ConfigError, Interval, OrOff, Rate, Size, Source};
 
 /// Every bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -16,6 +16,17 @@ pub struct LimitsPlan {
     pub incoming: u32,
     /// Handshakes in flight above which a client must first prove its address.
     pub retry_above: u32,
+    /// Bytes that a shard buffers for connections it has not accepted yet.
+    pub incoming_bytes: u64,
+    /// Handshakes that a shard begins for one /64 prefix of source addresses in a second; nothing: no limit.
+    pub handshakes_per_prefix: Option<u32>,
+    /// Datagrams a second that a shard looks at although they belong to no connection and lead to none; nothing: no
+    /// limit.
+    pub strangers: Option<u32>,
+    /// Version negotiations and stateless resets that a shard sends in a second; nothing: no limit.
+    pub stateless: Option<u32>,
+    /// Datagrams that wait at a shard for being handed over by the other shards of its port.
+    pub handover: u32,
     /// Stateless replies waiting on a shard.
     pub responses: u32,
     /// Datagrams a connection may send before the next one has its turn.
@@ -54,7 +65,15 @@ pub(super) fn limits(config: &Config, source: &Source) -> Result<LimitsPlan, Con
         let message = format!("{value} is out of range: 1..={max}");
         Err(source.error(format!("limits.{key}"), message))
     };
-    let incoming = bound("incoming", limits.incoming, 1024, 1 << 20)?;
+    let connections = bound("connections", limits.connections, 20_000, 1 << 24)?;
+    let incoming = bound("incoming", limits.incoming, connections.min(1024), 1 << 20)?;
+    if incoming > connections {
+        let message = format!(
+            "{incoming} is never reached: a handshake is a connection, and `connections` is {connections}; \
+             choose {connections} or less"
+        );
+        return Err(source.error("limits.incoming", message));
+    }
     let retry_above = limits.retry_above.unwrap_or(incoming.div_ceil(2));
     if retry_above > incoming {
         let message = format!(
@@ -62,16 +81,47 @@ pub(super) fn limits(config: &Config, source: &Source) -> Result<LimitsPlan, Con
         );
         return Err(source.error("limits.retry_above", message));
     }
+    let rate = |key: &str, given: Option<OrOff<Rate>>, default: u32, max: u32| {
+        let rate = match given {
+            None => return Ok(Some(default)),
+            Some(OrOff::Off) => return Ok(None),
+            Some(OrOff::On(rate)) => rate,
+        };
+        let fits = u32::try_from(rate.0).ok().filter(|&rate| rate <= max);
+        let message = || format!("{rate} is out of range: 1/s to {max}/s, or `off`");
+        fits.map(Some)
+            .ok_or_else(|| source.error(format!("limits.{key}"), message()))
+    };
     Ok(LimitsPlan {
-        connections: bound("connections", limits.connections, 20_000, 1 << 24)?,
+        connections,
         incoming,
         retry_above,
+        incoming_bytes: incoming_bytes(source, limits.incoming_bytes)?,
+        handshakes_per_prefix: rate(
+            "handshakes_per_prefix",
+            limits.handshakes_per_prefix,
+            4096,
+            1_000_000,
+        )?,
+        strangers: rate("strangers", limits.strangers, 10_000, 10_000_000)?,
+        stateless: rate("stateless", limits.stateless, 1000, 1_000_000)?,
+        handover: bound("handover", limits.handover, 1024, 1 << 16)?,
         responses: bound("responses", limits.responses, 64, 1 << 16)?,
         turn_budget: bound("turn_budget", limits.turn_budget, 16, 1024)? as u16,
         neighbours: bound("neighbours", limits.neighbours, 1024, 1 << 20)?,
         waiting_datagrams: bound("waiting_datagrams", limits.waiting_datagrams, 256, 1 << 16)?,
         open_files: bound("open_files", limits.open_files, 1024, 1 << 16)?,
     })
+}
+
+fn incoming_bytes(source: &Source, given: Option<Size>) -> Result<u64, ConfigError> {
+    const MAX: u64 = 1 << 30;
+    let bytes = given.map_or(1 << 20, |size| size.0);
+    if bytes <= MAX {
+        return Ok(bytes);
+    }
+    let message = format!("{} is out of range: at most {}", Size(bytes), Size(MAX));
+    Err(source.error("limits.incoming_bytes", message))
 }
 
 pub(super) fn run(config: &Config, source: &Source, given: &Given) -> Result<RunPlan, ConfigError> {

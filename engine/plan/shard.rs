@@ -9,6 +9,9 @@ use super::names;
 use super::port::PortPlan;
 use crate::config::{Config, ConfigError, Idle, Shard, Source};
 
+/// Shards of a process: connection IDs name them in one byte.
+const SHARDS_MAX: usize = 256;
+
 /// A shard.
 #[derive(Debug, Clone, Serialize)]
 pub struct ShardPlan {
@@ -22,7 +25,8 @@ pub struct ShardPlan {
     pub lcore: u32,
     /// What the lcore does when there is no work.
     pub idle: Idle,
-    /// UDP port that its clients send from; 0 leaves the choice to the shard.
+    /// UDP port that its clients send from; 0: those of its port. Shards of a port may have the same: connection IDs
+    /// tell them apart.
     pub client_udp_port: u16,
     /// UDP ports on which it accepts connections.
     pub listeners: Vec<ListenerPlan>,
@@ -39,6 +43,13 @@ pub(super) fn plan(
 ) -> Result<Vec<ShardPlan>, ConfigError> {
     if config.shards.is_empty() {
         return Err(source.error("shards", "there is no shard; give one for each port"));
+    }
+    if config.shards.len() > SHARDS_MAX {
+        let message = format!(
+            "{} shards are too many: connection IDs name a shard in one byte; give at most {SHARDS_MAX}",
+            config.shards.len()
+        );
+        return Err(source.error("shards", message));
     }
     names::unique(
         source,

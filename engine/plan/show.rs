@@ -3,9 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    AckFrequencyPlan, ChecksumPlan, ClientAuthPlan, ClientPlan, IdentitySource, ListenerPlan, Load,
-    Plan, PortKind, PortPlan, RunPlan, ServicePlan, TransportPlan, TrustPlan, TxPathPlan, client,
-    listener, shard,
+    AckFrequencyPlan, ChecksumPlan, ClientAuthPlan, ClientPlan, IdentitySource, LimitsPlan,
+    ListenerPlan, Load, Plan, PortKind, PortPlan, RunPlan, ServicePlan, TransportPlan, TrustPlan,
+    TxPathPlan, WorstCase, client, connection_ids, listener, shard,
 };
 use crate::config::{Congestion, Idle, Interval, Rate, Size};
 use crate::format::bytes;
@@ -55,11 +55,9 @@ impl Plan {
             "packet memory",
             &format!("{pools} in pools, {granted}, {pages}"),
         ]);
-        let worst = bytes(self.memory.connections_worst_case);
-        table.row([
-            "heap, worst case",
-            &format!("{worst} if all connections filled all windows"),
-        ]);
+        let [total, parts] = worst_case(&self.memory.worst_case);
+        table.row(["heap, worst case", &total]);
+        table.row(["", &parts]);
         for identity in &self.identities {
             let source = match &identity.source {
                 IdentitySource::SelfSigned(names) => {
@@ -73,22 +71,10 @@ impl Plan {
         }
         table.row(["transport", &transport(&self.transport)]);
         table.row(["streams", &streams(&self.transport)]);
-        let limits = &self.limits;
-        table.row([
-            "limits, a shard",
-            &format!(
-                "{} connections, {} handshakes in flight (address proven above {}), {} datagrams a \
-                 turn",
-                limits.connections, limits.incoming, limits.retry_above, limits.turn_budget
-            ),
-        ]);
-        table.row([
-            "",
-            &format!(
-                "{} neighbours, {} waiting datagrams, {} stateless replies, {} open files",
-                limits.neighbours, limits.waiting_datagrams, limits.responses, limits.open_files
-            ),
-        ]);
+        table.row(["connection IDs", &self.connection_id_text()]);
+        for (index, line) in limits(&self.limits).iter().enumerate() {
+            table.row([if index == 0 { "limits, a shard" } else { "" }, line]);
+        }
         if let Some(metrics) = &self.metrics {
             let address = format!("http://{}/metrics", metrics.listen);
             table.row(["metrics", &address]);
@@ -97,13 +83,49 @@ impl Plan {
         table
     }
 
+    fn connection_id_text(&self) -> String {
+        let ids = &self.connection_ids;
+        let several = self.ports.iter().any(|port| port.queues > 1);
+        let reset = match ids.reset_key {
+            Some(_) => "reset key given",
+            None => "reset key random",
+        };
+        if !ids.given && !several {
+            return format!("plain, 8 bytes; {reset}");
+        }
+        let host = match &ids.host_id {
+            Some(id) => connection_ids::digits(id),
+            None => "random".to_owned(),
+        };
+        let rotations: Vec<String> = ids
+            .keys
+            .iter()
+            .map(|key| key.rotation.to_string())
+            .collect();
+        let keys = match rotations.as_slice() {
+            [] => "a random key".to_owned(),
+            [only] => format!("key given, rotation {only}"),
+            [first, older @ ..] => format!(
+                "key given, rotation {first}, and for older IDs {}",
+                older.join(", ")
+            ),
+        };
+        let plain = if ids.given {
+            ""
+        } else {
+            "; plain where a shard is alone on its port"
+        };
+        format!("17 bytes, with host {host} and shard, encrypted by {keys}{plain}; {reset}")
+    }
+
     fn port_table(&self) -> Table {
-        let mut table = Table::new("<<>>>>>>");
+        let mut table = Table::new("<<>><>>>>");
         table.row([
             "port",
             "kind",
             "MTU",
             "queues",
+            "steering",
             "rx desc",
             "tx desc",
             "mbufs",
@@ -118,7 +140,7 @@ impl Plan {
         table
     }
 
-    fn port_row(&self, port: &PortPlan) -> [String; 11] {
+    fn port_row(&self, port: &PortPlan) -> [String; 12] {
         let kind = match &port.kind {
             PortKind::Device(name) => name.clone(),
             PortKind::Link { peer } => format!("link to {}", self.ports[*peer].name),
@@ -148,6 +170,7 @@ impl Plan {
             kind,
             port.mtu.to_string(),
             port.queues.to_string(),
+            port.steering.text().to_owned(),
             port.rx_descriptors.to_string(),
             port.tx_descriptors.to_string(),
             port.pool.mbufs.to_string(),
@@ -320,6 +343,55 @@ fn load(load: &Load) -> String {
     parts.extend(requests.map(|requests| format!("{requests} in all")));
     parts.extend(duration.map(|duration| format!("for {}", Interval(duration))));
     format!("{}: {}", load.alpn(), parts.join(", "))
+}
+
+fn worst_case(worst: &WorstCase) -> [String; 2] {
+    [
+        format!(
+            "{} if all that is allowed came at once:",
+            bytes(worst.total)
+        ),
+        format!(
+            "{} of connections, {} of streams, {} of what came before a handshake, {} of hand-over, {} of neighbours \
+             and replies",
+            bytes(worst.connections),
+            bytes(worst.streams),
+            bytes(worst.incoming),
+            bytes(worst.handover),
+            bytes(worst.network)
+        ),
+    ]
+}
+
+fn limits(limits: &LimitsPlan) -> [String; 4] {
+    let rate = |rate: Option<u32>| {
+        rate.map_or("any number".to_owned(), |rate| {
+            Rate(rate.into()).to_string()
+        })
+    };
+    [
+        format!(
+            "{} connections, {} datagrams a turn",
+            limits.connections, limits.turn_budget
+        ),
+        format!(
+            "handshakes: {} in flight, address proven above {}, {} of a /64; {} buffered before they are accepted",
+            limits.incoming,
+            limits.retry_above,
+            rate(limits.handshakes_per_prefix),
+            bytes(limits.incoming_bytes)
+        ),
+        format!(
+            "of strangers: {} looked at; {} stateless replies, {} of them waiting",
+            rate(limits.strangers),
+            rate(limits.stateless),
+            limits.responses
+        ),
+        format!(
+            "{} datagrams waiting for hand-over, {} for a neighbour; {} neighbours, {} open files",
+            limits.handover, limits.waiting_datagrams, limits.neighbours, limits.open_files
+        ),
+    ]
 }
 
 fn transport(transport: &TransportPlan) -> String {

@@ -15,7 +15,9 @@ const INITIAL_MTU_MIN: u16 = 1200;
 const INITIAL_MTU_MAX: u16 = 1452;
 /// Largest variable-length integer (RFC 9000 §16).
 const VARINT_MAX: u64 = (1 << 62) - 1;
-/// Largest number of streams (RFC 9000 §4.6 allows 2^60; each takes memory from the start).
+/// Streams of each kind that a peer may have open; granted as they are used, so that an idle connection stays small.
+const STREAMS: u32 = 1024;
+/// Largest number of streams (RFC 9000 §4.6 allows 2^60).
 const STREAMS_MAX: u32 = 1 << 20;
 /// `max_ack_delay` ends here (RFC 9000 §18.2).
 const ACK_DELAY_MAX: Duration = Duration::from_millis((1 << 14) - 1);
@@ -121,7 +123,7 @@ fn size(source: &Source, key: &str, value: Option<Size>, default: u64) -> Result
 }
 
 fn streams(source: &Source, key: &str, value: Option<u32>) -> Result<u32, ConfigError> {
-    let value = value.unwrap_or(256);
+    let value = value.unwrap_or(STREAMS);
     if value <= STREAMS_MAX {
         return Ok(value);
     }

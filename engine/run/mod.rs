@@ -10,40 +10,42 @@
 //! thread, since threads inherit their parent's CPUs.
 
 mod devices;
+mod lanes;
 mod memif;
 mod ports;
 mod quic;
+mod shared;
 mod supervisor;
 mod tap;
 mod totals;
 mod vdevs;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hugepages::Mempool;
-use poll::host::{Host, HostConfig, HostRole};
 use poll::{
-    Control, DeviceStats, Eal, EalError, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
-    LcoreError, LcoreId, LcoreTask, QueuePair, TxPath, Worker, drain_queues, wire,
+    Control, DeviceStats, Eal, EalError, LaneCounters, LaneStats, LcoreError, QueuePair,
+    drain_queues,
 };
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::clients::ClientResults;
-use crate::plan::{ChecksumPlan, Idle, Plan, PortKind, PortPlan, TxPathPlan};
-use crate::shard::{Shard, ShardConfig, ShardCounters, ShardError};
-use ports::OpenPort;
+use crate::metrics::{self, Observed, Server, ServerError};
+use crate::plan::Plan;
+use crate::shard::{ShardConfig, ShardCounters, ShardError};
 use quic::Quic;
+use shared::Shared;
 use supervisor::Supervisor;
 
 pub use devices::Devices;
 pub use memif::MemifError;
-pub use ports::OpenError;
+pub use ports::{OpenError, Steering};
 pub use quic::{NamedClient, QuicError, TlsChecks};
+pub use shared::SharedError;
 pub use supervisor::{Measured, Watched};
 pub use tap::TapError;
 pub(crate) use totals::{drops_of_device, drops_of_shard};
@@ -63,6 +65,9 @@ pub enum RunError {
     /// A memif socket that is taken.
     #[error(transparent)]
     Memif(#[from] MemifError),
+    /// Keys, connection IDs, UDP ports.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     /// EAL.
     #[error(transparent)]
     Eal(#[from] EalError),
@@ -72,6 +77,9 @@ pub enum RunError {
     /// Lcores.
     #[error(transparent)]
     Lcore(#[from] LcoreError),
+    /// The address of the metrics.
+    #[error(transparent)]
+    Metrics(#[from] ServerError),
     /// A shard.
     #[error("shard {shard}: {source}")]
     Shard {
@@ -99,6 +107,8 @@ pub struct Outcome {
     pub shards: Vec<ShardOutcome>,
     /// One a port, in the order of the plan.
     pub devices: Vec<DeviceStats>,
+    /// How datagrams found their shards: one a port, in the order of the plan.
+    pub steering: Vec<Steering>,
     /// mbufs of all pools.
     pub mbuf_capacity: u64,
     /// mbufs that had not come home when everything was closed: a leak if it is not 0.
@@ -118,6 +128,12 @@ pub struct ShardOutcome {
     pub counters: Arc<ShardCounters>,
 }
 
+/// What shards are made of, in the order of the plan, and what joins them.
+struct Shards {
+    configs: Vec<ShardConfig>,
+    shared: Shared,
+}
+
 /// Runs `plan` to its end: its duration, its clients' end, or a signal. `live` is called once a second, on the control
 /// thread.
 ///
@@ -130,6 +146,7 @@ pub fn run(
     tap::check(&plan.eal.arguments)?;
     memif::check(&plan.eal.arguments)?;
     let quic = Quic::new(plan)?;
+    let mut shared = Shared::new(plan)?;
     let mut configs = Vec::new();
     let mut watched = Watched {
         shards: Vec::new(),
@@ -137,20 +154,30 @@ pub fn run(
         clients: Vec::new(),
         devices: Devices::new(),
     };
-    for (index, shard) in plan.shards.iter().enumerate() {
+    for index in 0..plan.shards.len() {
         let counters = Arc::<ShardCounters>::default();
-        let (config, clients) = quic.shard(index, shard, Arc::clone(&counters))?;
+        let (config, clients) = quic.shard(index, Arc::clone(&counters), &mut shared)?;
         configs.push(config);
         watched.shards.push(counters);
         watched.lanes.push(Arc::<LaneCounters>::default());
         watched.clients.extend(clients);
     }
 
+    let observed = Observed::new(plan, watched.clone());
+    let _metrics = match plan.metrics {
+        Some(metrics) => {
+            let plan = plan.clone();
+            let on_start = move || leave_lcores(&plan);
+            Some(Server::start(metrics.listen, observed.clone(), on_start)?)
+        }
+        None => None,
+    };
+
     let system = |what| move |source| RunError::System { what, source };
     let control = Arc::new(Control::new(workers(plan).len()));
     let ended = Arc::new(AtomicBool::new(false));
     let supervisor = Supervisor {
-        run: &plan.run,
+        plan,
         control: Arc::clone(&control),
         watched: watched.clone(),
         ended: Arc::clone(&ended),
@@ -167,7 +194,8 @@ pub fn run(
         let thread = spawned.map_err(system("control thread"))?;
         // Dropped when this closure ends, however it ends, so that the control thread does.
         let end = SetOnDrop(ended);
-        let result = drive(plan, configs, &watched, &control, go);
+        let shards = Shards { configs, shared };
+        let result = drive(plan, shards, &watched, &observed, &control, go);
         drop(end);
         let measured = thread.join().ok().flatten().unwrap_or_default();
         let mut outcome = result?;
@@ -184,7 +212,7 @@ impl Drop for SetOnDrop {
     }
 }
 
-/// Keeps the control thread off the CPUs of lcores, where there is another one.
+/// Keeps a thread of the control plane off the CPUs of lcores, where there is another one.
 fn leave_lcores(plan: &Plan) {
     let cpus = core_affinity::get_core_ids().unwrap_or_default();
     let free = cpus
@@ -206,13 +234,20 @@ fn workers(plan: &Plan) -> Vec<u32> {
 /// From EAL's start to its end.
 fn drive(
     plan: &Plan,
-    configs: Vec<ShardConfig>,
+    shards: Shards,
     watched: &Watched,
+    observed: &Observed,
     control: &Control,
     go: mpsc::Sender<()>,
 ) -> Result<Outcome, RunError> {
     let eal = Eal::start(&plan.eal.arguments)?;
-    let outcome = drive_on(&eal, plan, configs, watched, control, go);
+    // What asks for counters from outside can do without, and so can the run.
+    let telemetry = metrics::register(&eal, observed);
+    if let Err(error) = &telemetry {
+        warn!("{error}; `engine top` and DPDK's tools will not see this run");
+    }
+    let outcome = drive_on(&eal, plan, shards, watched, control, go);
+    drop(telemetry);
     if let Err(error) = eal.cleanup() {
         warn!("{error}; EAL is left as it is");
     }
@@ -223,7 +258,7 @@ fn drive(
 fn drive_on(
     eal: &Eal,
     plan: &Plan,
-    configs: Vec<ShardConfig>,
+    shards: Shards,
     watched: &Watched,
     control: &Control,
     go: mpsc::Sender<()>,
@@ -232,17 +267,9 @@ fn drive_on(
     let shown = watched
         .devices
         .show(ports.iter().map(|port| port.port.clone()).collect());
-    let mut lanes = Vec::new();
-    for (index, config) in configs.into_iter().enumerate() {
-        lanes.push(lane(
-            plan,
-            index,
-            config,
-            &mut ports,
-            Arc::clone(&watched.lanes[index]),
-        )?);
-    }
-    let tasks = tasks(plan, lanes, control);
+    let steering = ports::steering(plan, &ports);
+    let lanes = lanes::lanes(plan, shards, &mut ports, &watched.lanes)?;
+    let tasks = lanes::tasks(plan, lanes, control);
     // The control thread may have ended only because it panicked; the run goes on without it then.
     let _ = go.send(());
     let ran = eal.run(tasks);
@@ -274,115 +301,11 @@ fn drive_on(
         measured: Measured::default(),
         shards,
         devices,
+        steering,
         mbuf_capacity: pools.iter().map(|pool| u64::from(pool.capacity())).sum(),
         mbufs_in_use_at_exit: pools.iter().map(|pool| u64::from(pool.in_use())).sum(),
         clients,
     })
-}
-
-/// Puts a shard on its queue pair.
-fn lane(
-    plan: &Plan,
-    index: usize,
-    config: ShardConfig,
-    ports: &mut [OpenPort],
-    counters: Arc<LaneCounters>,
-) -> Result<Lane<Shard>, RunError> {
-    let shard_plan = &plan.shards[index];
-    let port_plan = &plan.ports[shard_plan.port];
-    // What crosses a link stays in the mbuf that the other end built it in.
-    let rx_pool = match port_plan.kind {
-        PortKind::Device(_) => ports[shard_plan.port].pool,
-        PortKind::Link { peer } => ports[peer].pool,
-    };
-    let port = &mut ports[shard_plan.port];
-    let now = Instant::now();
-    let shard = Shard::new(config, now).map_err(|source| RunError::Shard {
-        shard: shard_plan.name.clone(),
-        source,
-    })?;
-    let host = Host::new(host_config(plan, port_plan, port, &shard), now);
-    if let Err(error) = port.port.set_multicast(&host.multicast_macs()) {
-        warn!(%error, "neighbour solicitations may not be received");
-    }
-    for (address, prefix) in host.addresses() {
-        info!(shard = %shard_plan.name, "address {address}/{prefix}");
-    }
-    let config = LaneConfig {
-        pool: port.pool,
-        rx_pool,
-        tx_path: match port_plan.tx_path {
-            TxPathPlan::InPlace => TxPath::InPlace,
-            TxPathPlan::Scratch => TxPath::Scratch,
-        },
-        rx_copybreak: usize::from(port_plan.rx_copybreak),
-        pool_low_mark: low_mark(port_plan),
-        udp_payload_max: port_plan.udp_payload_max,
-        relay: None,
-    };
-    // The plan gives each queue to one shard, and the port has as many as the plan says.
-    let queue = port
-        .take_queue(shard_plan.queue)
-        .expect("the plan hands out each queue once");
-    Ok(Lane::new(queue, host, shard, config, counters))
-}
-
-/// With fewer free mbufs than a receive ring and some bursts take, what is received is copied and given back at once.
-fn low_mark(port: &PortPlan) -> usize {
-    usize::from(port.rx_descriptors) + 4 * poll::BURST
-}
-
-fn host_config(plan: &Plan, port: &PortPlan, open: &OpenPort, shard: &Shard) -> HostConfig {
-    let (verify_checksums, tx_checksum) = match port.checksum {
-        ChecksumPlan::Software => (true, wire::Checksum::Software),
-        ChecksumPlan::Skip => (false, wire::Checksum::Skip),
-    };
-    HostConfig {
-        role: HostRole::Primary,
-        mac: open.port.mac(),
-        addresses: port.addresses.clone(),
-        gateway: port.gateway,
-        accept_router_advertisements: port.router_advertisements,
-        mtu: port.mtu,
-        udp_ports: shard.udp_ports().collect(),
-        verify_checksums,
-        tx_checksum,
-        neighbours_max: plan.limits.neighbours as usize,
-        waiting_datagrams_max: plan.limits.waiting_datagrams as usize,
-        // Hash keys of the standard library are random in every process.
-        seed: RandomState::new().build_hasher().finish(),
-    }
-}
-
-/// One worker an lcore, with the lanes of all its shards.
-fn tasks<'a>(
-    plan: &Plan,
-    lanes: Vec<Lane<Shard>>,
-    control: &'a Control,
-) -> Vec<LcoreTask<'a, Vec<QueuePair>>> {
-    let mut by_lcore: Vec<(u32, IdlePolicy, Vec<Lane<Shard>>)> = Vec::new();
-    for (lane, shard) in lanes.into_iter().zip(&plan.shards) {
-        match by_lcore
-            .iter_mut()
-            .find(|(lcore, ..)| *lcore == shard.lcore)
-        {
-            Some((_, _, lanes)) => lanes.push(lane),
-            None => {
-                let idle = match shard.idle {
-                    Idle::Busy => IdlePolicy::Busy,
-                    Idle::Adaptive => IdlePolicy::Adaptive,
-                };
-                by_lcore.push((shard.lcore, idle, vec![lane]));
-            }
-        }
-    }
-    by_lcore
-        .into_iter()
-        .map(|(lcore, idle, lanes)| LcoreTask {
-            lcore: LcoreId(lcore),
-            work: Box::new(move || Worker::new(lanes, idle).run(control)),
-        })
-        .collect()
 }
 
 /// Threads that write downloads to disk may hold slices for a moment longer than the shards live.

@@ -7,7 +7,7 @@ use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::plan::{Plan, PortKind, PortPlan};
+use crate::plan::{Plan, PortKind, PortPlan, SteeringPlan};
 
 /// A port that is up.
 pub(super) struct OpenPort {
@@ -22,6 +22,60 @@ impl OpenPort {
     pub(super) fn take_queue(&mut self, queue: u16) -> Option<QueuePair> {
         self.queues.get_mut(usize::from(queue))?.take()
     }
+}
+
+/// How a datagram finds its shard on a port, as the device has it. Whatever lands elsewhere is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// There is one shard.
+    OneQueue,
+    /// Over a link, by the number of the queue that it was sent on.
+    ByQueue,
+    /// By receive-side scaling, with the key and the table that were read back from the device.
+    Rss,
+    /// The device says nothing about it: all depends on the hand-over.
+    HandOver,
+}
+
+impl Steering {
+    /// Its name in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OneQueue => "one_queue",
+            Self::ByQueue => "by_queue",
+            Self::Rss => "rss",
+            Self::HandOver => "hand_over",
+        }
+    }
+}
+
+/// Looks at how each port steers, and tells it where there is something to steer.
+pub(super) fn steering(plan: &Plan, ports: &[OpenPort]) -> Vec<Steering> {
+    let pairs = plan.ports.iter().zip(ports);
+    pairs
+        .map(|(plan, open)| {
+            let port = &plan.name;
+            match (plan.steering, open.port.rss()) {
+                (SteeringPlan::OneQueue, _) => Steering::OneQueue,
+                (SteeringPlan::ByQueue, _) => {
+                    info!(%port, "the other end chooses the shard, by its queue");
+                    Steering::ByQueue
+                }
+                (SteeringPlan::RssElseHandOver, Some(rss)) => {
+                    let (key_bytes, entries) = (rss.key.len(), rss.table.len());
+                    let shares: Vec<usize> = (0..plan.queues)
+                        .map(|queue| rss.table.iter().filter(|&&entry| entry == queue).count())
+                        .collect();
+                    info!(%port, key_bytes, entries, ?shares, "RSS, read back, chooses the shard");
+                    Steering::Rss
+                }
+                (SteeringPlan::RssElseHandOver, None) => {
+                    info!(%port, "no RSS: what lands on another shard is handed over");
+                    Steering::HandOver
+                }
+            }
+        })
+        .collect()
 }
 
 /// Why a port could not be opened.
@@ -125,7 +179,7 @@ fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
         rx_descriptors: plan.rx_descriptors,
         tx_descriptors: plan.tx_descriptors,
         pool,
-        rss_key: None,
+        rss_key: plan.rss_key.as_ref().map(|key| key.0.clone()),
     }
 }
 

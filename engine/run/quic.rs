@@ -1,13 +1,15 @@
 //! From a plan to what a shard is made of: TLS, transport settings, services, clients.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::TransportConfig;
+use quinn_proto::{ServerConfig, TransportConfig};
 use thiserror::Error;
 use tracing::info;
 
+use super::shared::Shared;
 use crate::app::{Application, ConnectTarget};
 use crate::clients::echo::EchoClient;
 use crate::clients::hq::{HqClient, ThreadStart};
@@ -23,7 +25,6 @@ use crate::services::hq::HqServer;
 use crate::services::hq::files::FileError;
 use crate::services::perf::PerfService;
 use crate::shard::{ListenerConfig, ServiceConfig, ShardConfig, ShardCounters, ShardLimits};
-use crate::steering::{CidError, ClientPorts, ClientPortsError, random_reset_key};
 use crate::tls::{
     Anchors, ClientAuth, ClientTls, Fingerprint, Identity, ServerTls, TlsError, Trust,
     client_config, server_config,
@@ -44,12 +45,6 @@ pub enum QuicError {
     /// Transport settings.
     #[error("transport: {0}")]
     Transport(#[from] TransportError),
-    /// Connection IDs and the keys of a process.
-    #[error("connection IDs: {0}")]
-    Ids(#[from] CidError),
-    /// UDP ports of clients.
-    #[error(transparent)]
-    ClientPorts(#[from] ClientPortsError),
     /// The folder of files to serve.
     #[error("listener {listener}: {source}")]
     Files {
@@ -93,6 +88,9 @@ impl Checks for TlsChecks {
 pub(super) struct Quic<'a> {
     plan: &'a Plan,
     identities: Vec<Identity>,
+    /// By the listeners' names. What shards must have in common for a client to meet any of them stands behind pointers
+    /// in these: keys of tokens and tickets, sessions, the log of used tokens.
+    servers: HashMap<&'a str, ServerConfig>,
 }
 
 /// A client of the run, as the report and the live line see it.
@@ -107,7 +105,7 @@ pub struct NamedClient {
 }
 
 impl<'a> Quic<'a> {
-    /// Loads or makes the identities.
+    /// Loads or makes the identities, and what listeners are made of.
     pub(super) fn new(plan: &'a Plan) -> Result<Self, QuicError> {
         let identities = plan
             .identities
@@ -127,22 +125,42 @@ impl<'a> Quic<'a> {
                 Ok(made)
             })
             .collect::<Result<_, QuicError>>()?;
-        Ok(Self { plan, identities })
+        let mut quic = Self {
+            plan,
+            identities,
+            servers: HashMap::new(),
+        };
+        for shard in &plan.shards {
+            let transport = quic.transport(shard)?;
+            for listener in &shard.listeners {
+                if !quic.servers.contains_key(listener.name.as_str()) {
+                    let server = quic.server(listener, &transport)?;
+                    quic.servers.insert(&listener.name, server);
+                }
+            }
+        }
+        Ok(quic)
+    }
+
+    /// Transport settings for the port of a shard.
+    fn transport(&self, shard: &ShardPlan) -> Result<Arc<TransportConfig>, TransportError> {
+        let port = &self.plan.ports[shard.port];
+        settings(&self.plan.transport).build(port.udp_payload_max)
     }
 
     /// The configuration of a shard, and its clients.
     pub(super) fn shard(
         &self,
         index: usize,
-        shard: &ShardPlan,
         counters: Arc<ShardCounters>,
+        shared: &mut Shared,
     ) -> Result<(ShardConfig, Vec<NamedClient>), QuicError> {
-        let port = &self.plan.ports[shard.port];
-        let transport = settings(&self.plan.transport).build(port.udp_payload_max)?;
+        let shard = &self.plan.shards[index];
+        let transport = self.transport(shard)?;
         let listeners = shard
             .listeners
             .iter()
-            .map(|listener| self.listener(listener, &transport))
+            .map(|listener| self.listener(listener))
             .collect::<Result<_, _>>()?;
         let mut named = Vec::new();
         let mut clients: Vec<Box<dyn Application>> = Vec::new();
@@ -155,15 +173,6 @@ impl<'a> Quic<'a> {
                 handle,
             });
         }
-        let taken: Vec<_> = shard
-            .listeners
-            .iter()
-            .map(|listener| listener.udp_port)
-            .collect();
-        let client_ports = match shard.client_udp_port {
-            0 => ClientPorts::random(&taken)?,
-            udp_port => ClientPorts::one(udp_port),
-        };
         let limits = &self.plan.limits;
         let config = ShardConfig {
             seed: None,
@@ -171,28 +180,32 @@ impl<'a> Quic<'a> {
                 connections: limits.connections as usize,
                 incoming: limits.incoming as usize,
                 retry_above: limits.retry_above as usize,
+                incoming_bytes: limits.incoming_bytes,
+                handshakes_per_prefix: limits.handshakes_per_prefix,
+                strangers: limits.strangers,
+                stateless: limits.stateless,
+                streams: settings(&self.plan.transport).streams(),
                 turn_budget: limits.turn_budget,
                 responses: limits.responses as usize,
-                streams: settings(&self.plan.transport).streams(),
-                ..ShardLimits::default()
             },
-            udp_payload_max: port.udp_payload_max,
+            udp_payload_max: self.plan.ports[shard.port].udp_payload_max,
             listeners,
-            client_ports,
+            client_ports: shared.client_ports(shard),
             clients,
-            steering: None,
-            reset_key: random_reset_key()?,
+            steering: shared.take_steering(index),
+            reset_key: shared.reset_key,
             drain_timeout: self.plan.run.drain_timeout,
             counters,
         };
         Ok((config, named))
     }
 
-    fn listener(
+    /// What a listener is made of, the same on all of its shards.
+    fn server(
         &self,
         plan: &ListenerPlan,
         transport: &Arc<TransportConfig>,
-    ) -> Result<ListenerConfig, QuicError> {
+    ) -> Result<ServerConfig, QuicError> {
         let tls = |source| QuicError::Tls {
             what: format!("listener {}", plan.name),
             source,
@@ -219,6 +232,11 @@ impl<'a> Quic<'a> {
         })
         .map_err(tls)?;
         server.transport_config(Arc::clone(transport));
+        Ok(server)
+    }
+
+    /// A listener on one of its shards.
+    fn listener(&self, plan: &ListenerPlan) -> Result<ListenerConfig, QuicError> {
         let services = plan
             .services
             .iter()
@@ -232,7 +250,7 @@ impl<'a> Quic<'a> {
             .collect::<Result<_, QuicError>>()?;
         Ok(ListenerConfig {
             udp_port: plan.udp_port,
-            server,
+            server: self.servers[plan.name.as_str()].clone(),
             services,
         })
     }

@@ -1,0 +1,82 @@
+//! Pools, and whether they fit.
+
+use super::*;
+
+#[test]
+fn pools_follow_the_formula() {
+    let plan = base();
+    // Rings of 1024 + 1024, 4096 held; the link's pools are touched by both lcores, the device's by one.
+    let per_lcore = 2 * 32 + 256 * 3 / 2;
+    assert_eq!(plan.ports[0].pool.mbufs, 2048 + 4096 + 2 * per_lcore);
+    assert_eq!(plan.ports[2].pool.mbufs, 2048 + 4096 + per_lcore);
+    assert_eq!(plan.ports[0].pool.data_room, 128 + 2048);
+    let jumbo = plan_of(
+        edited(&[(
+            "    device: net_tap0\n",
+            "    device: net_tap0\n    mtu: 9000\n",
+        )]),
+        &Given::default(),
+    );
+    assert_eq!(jumbo.unwrap().ports[2].pool.data_room, 128 + 9024);
+    assert_eq!(
+        plan.memory.pools,
+        plan.ports.iter().map(|port| port.pool.bytes).sum::<u64>()
+    );
+    assert_eq!(plan.memory.granted, Some(512 << 20));
+}
+
+#[test]
+fn memory_is_summed_over_numa_nodes() {
+    let granted = |megabytes: &str| {
+        let eal = vec![
+            "-l0-1".to_owned(),
+            "--vdev=net_tap0".to_owned(),
+            megabytes.to_owned(),
+        ];
+        plan_of(
+            BASE.to_owned(),
+            &Given {
+                eal,
+                ..Given::default()
+            },
+        )
+        .map(|plan| plan.memory.granted)
+        .map_err(|error| error.to_string())
+    };
+    assert_eq!(granted("--socket-mem=256,256"), Ok(Some(512 << 20)));
+    assert_eq!(granted("-m1024"), Ok(Some(1 << 30)));
+    for text in [
+        "--socket-mem=1,18446744073709551615",
+        "--socket-mem=17592186044415,1",
+    ] {
+        assert!(
+            granted(text)
+                .unwrap_err()
+                .contains("is no whole number of megabytes")
+        );
+    }
+}
+
+#[test]
+fn too_little_memory() {
+    assert_eq!(
+        problem(&[("\"512\"", "\"32\"")]),
+        "x.yaml:1:33: eal[3]: too little memory: EAL is given 32 MiB, and the packet pools (left \
+         16 MiB, right 16 MiB, tap 15 MiB) with EAL's own data need 63 MiB; give `-m 64`, or lower \
+         `memory.held_slices` or the descriptors"
+    );
+    let jumbo = (
+        "    device: net_tap0\n",
+        "    device: net_tap0\n    mtu: 9000\n",
+    );
+    let error = problem(&[("\"-m\", \"512\", ", ""), jumbo]);
+    assert!(
+        error.starts_with("x.yaml:1:20: eal[2]: too little memory: EAL is given 64 MiB"),
+        "{error}"
+    );
+    assert_eq!(
+        problem(&[("transport:", "memory: { mbufs: 512 }\ntransport:")]),
+        "x.yaml:21:18: memory.mbufs: 512 is too few: the rings, bursts and caches of the port \
+         `left` alone take 2944; use `auto`, or at least 2944"
+    );
+}
