@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde::Serialize;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Check, Command, Invocation, Ports, Run};
 use crate::config::{Config, ConfigError};
 use crate::live::Live;
+use crate::outlet::Outlet;
 use crate::plan::{Given, Plan};
 use crate::ports;
 use crate::report::Report;
@@ -21,52 +23,70 @@ use crate::run::{Outcome, TlsChecks, run as run_plan};
 const USAGE: u8 = 2;
 /// Failures of the run.
 const FAILED: u8 = 1;
+/// Lines of the log that may wait to be written.
+const LOG_LINES: usize = 1024;
+
+/// What ends a command early: an exit code, and the error to tell.
+struct Failure {
+    code: u8,
+    error: String,
+}
 
 /// Does what the command line asks for; returns the process's exit code: 0, 1 for a failure of the run, 2 for usage and
 /// configuration errors. Errors go to standard error.
 pub fn execute(invocation: Invocation) -> ExitCode {
-    log_to_stderr();
-    match invocation.command {
+    let log = match Outlet::new(stderr(), LOG_LINES, true) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: the system gave no thread for the log: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    log_to(&log);
+    let done = match invocation.command {
         Command::Run(command) => run(&command, invocation.eal),
         Command::Check(command) => check(&command, invocation.eal),
         Command::Ports(command) => list_ports(&command, invocation.eal),
-    }
+    };
+    log.drain();
+    done.unwrap_or_else(|failure| {
+        eprintln!("error: {}", failure.error);
+        ExitCode::from(failure.code)
+    })
 }
 
-/// Logs at `info` and above, or as `RUST_LOG` says.
-fn log_to_stderr() {
+/// Logs at `info` and above, or as `RUST_LOG` says, without ever waiting for the reader.
+fn log_to(log: &Outlet) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = log.clone();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
+        .with_writer(move || log.clone())
         .with_ansi(stderr().is_terminal())
         .with_target(false)
         .init();
 }
 
-fn run(command: &Run, eal: Vec<String>) -> ExitCode {
-    let plan = match plan(&command.config, Given::new(eal, command.duration)) {
-        Ok(plan) => plan,
-        Err(error) => return refuse(&error),
-    };
+fn run(command: &Run, eal: Vec<String>) -> Result<ExitCode, Failure> {
+    let plan = plan(&command.config, Given::new(eal, command.duration))?;
     for note in &plan.notes {
         warn!("{note}");
     }
     let is_terminal = stdout().is_terminal() && !command.json;
-    let mut live = Live::new(stdout(), is_terminal, plan.run.warmup);
-    // The live line is a courtesy: a terminal that is gone does not end the run.
+    // The live line is a courtesy: a terminal that is stopped or gone holds nothing up. One line may wait.
+    let out = Outlet::new(stdout(), 1, false).map_err(failed)?;
+    let mut live = Live::new(out.clone(), is_terminal, plan.run.warmup);
     let mut show = |watched: &crate::run::Watched, at: Duration| {
         let _ = live.show(watched.sample(&plan, at));
     };
     let result = run_plan(&plan, &mut show);
+    out.drain();
     let _ = live.clear();
-    match result {
-        Ok(outcome) => finish(&outcome, &plan, command.json),
-        Err(error) => fail(&error),
-    }
+    out.drain();
+    finish(&result.map_err(failed)?, &plan, command.json)
 }
 
-fn finish(outcome: &Outcome, plan: &Plan, json: bool) -> ExitCode {
+fn finish(outcome: &Outcome, plan: &Plan, json: bool) -> Result<ExitCode, Failure> {
     for (name, results) in &outcome.clients {
         for failure in &results.failures {
             error!(client = %name, "{failure}");
@@ -84,71 +104,73 @@ fn finish(outcome: &Outcome, plan: &Plan, json: bool) -> ExitCode {
     } else {
         report.to_string()
     };
-    let printed = print(&format!("{text}\n"));
+    let printed = print(&format!("{text}\n"))?;
     if outcome.failures() > 0 {
-        ExitCode::from(FAILED)
+        Ok(ExitCode::from(FAILED))
     } else {
-        printed
+        Ok(printed)
     }
 }
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            fail(&format!("standard output cannot be written to: {error}"))
-        }
-        _ => ExitCode::SUCCESS,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(format!(
+            "standard output cannot be written to: {error}"
+        ))),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn check(command: &Check, eal: Vec<String>) -> ExitCode {
-    match plan(&command.config, Given::new(eal, None)) {
-        Ok(plan) if command.json => match serde_json::to_string_pretty(&plan) {
-            Ok(json) => print(&format!("{json}\n")),
-            Err(error) => fail(&error),
-        },
-        Ok(plan) => print(&plan.to_string()),
-        Err(error) => refuse(&error),
+fn print_json(value: &impl Serialize) -> Result<ExitCode, Failure> {
+    let json = serde_json::to_string_pretty(value).map_err(failed)?;
+    print(&format!("{json}\n"))
+}
+
+fn check(command: &Check, eal: Vec<String>) -> Result<ExitCode, Failure> {
+    let plan = plan(&command.config, Given::new(eal, None))?;
+    if command.json {
+        print_json(&plan)
+    } else {
+        print(&plan.to_string())
     }
 }
 
-fn list_ports(command: &Ports, eal: Vec<String>) -> ExitCode {
+fn list_ports(command: &Ports, eal: Vec<String>) -> Result<ExitCode, Failure> {
     let given = Given::new(eal, None);
-    let plan = match command
-        .config
-        .as_deref()
+    let config = command.config.as_deref();
+    let plan = config
         .map(|config| plan(config, given.clone()))
-    {
-        Some(Ok(plan)) => Some(plan),
-        Some(Err(error)) => return refuse(&error),
-        None => None,
-    };
+        .transpose()?;
     let arguments = plan
         .as_ref()
         .map_or(given.eal, |plan| plan.eal.arguments.clone());
-    match ports::list(&arguments, plan.as_ref()) {
-        Ok(list) if command.json => match serde_json::to_string_pretty(&list) {
-            Ok(json) => print(&format!("{json}\n")),
-            Err(error) => fail(&error),
-        },
-        Ok(list) => print(&list.to_string()),
-        Err(error) => fail(&error),
+    let list = ports::list(&arguments, plan.as_ref()).map_err(failed)?;
+    if command.json {
+        print_json(&list)
+    } else {
+        print(&list.to_string())
     }
 }
 
-fn plan(config: &Path, given: Given) -> Result<Plan, ConfigError> {
+fn plan(config: &Path, given: Given) -> Result<Plan, Failure> {
     let (config, source) = Config::load(config)?;
-    Plan::new(&config, &source, &given, &TlsChecks)
+    Ok(Plan::new(&config, &source, &given, &TlsChecks)?)
 }
 
-fn refuse(error: &dyn Display) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(USAGE)
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            code: USAGE,
+            error: error.to_string(),
+        }
+    }
 }
 
-fn fail(error: &dyn Display) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(FAILED)
+fn failed(error: impl Display) -> Failure {
+    Failure {
+        code: FAILED,
+        error: error.to_string(),
+    }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod format;
 pub mod live;
 pub mod metrics;
+pub mod outlet;
 pub mod plan;
 pub mod ports;
 pub mod report;

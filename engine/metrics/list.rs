@@ -137,6 +137,36 @@ const COUNTERS: &[Single] = &[
         |shard| shard.counters.udp_sent.get() as f64,
     ),
     (
+        "stoq_handed_over_total",
+        "Datagrams that belonged to a connection of another shard and were handed to it.",
+        |shard| shard.counters.handed_over.get() as f64,
+    ),
+    (
+        "stoq_taken_over_total",
+        "Datagrams taken over from other shards.",
+        |shard| shard.counters.taken_over.get() as f64,
+    ),
+    (
+        "stoq_relayed_frames_total",
+        "ICMPv6 frames handed to the hosts on other queues of the port.",
+        |shard| shard.lane.relayed as f64,
+    ),
+    (
+        "stoq_relay_full_total",
+        "ICMPv6 frames that another queue's host had no room for.",
+        |shard| shard.lane.relay_full as f64,
+    ),
+    (
+        "stoq_neighbours_failed_total",
+        "Neighbours that did not answer.",
+        |shard| shard.lane.host.neighbours_failed as f64,
+    ),
+    (
+        "stoq_path_mtu_lowered_total",
+        "Times that a router reported a smaller MTU on the way.",
+        |shard| shard.lane.host.path_mtu_lowered as f64,
+    ),
+    (
         "stoq_lost_packets_total",
         "QUIC packets declared lost.",
         |shard| shard.counters.lost_packets.get() as f64,
@@ -153,6 +183,11 @@ const GAUGES: &[Single] = &[
         "stoq_connections_peak",
         "The most connections held at a time.",
         |shard| shard.counters.connections_peak.get() as f64,
+    ),
+    (
+        "stoq_neighbours",
+        "Entries of the neighbour cache.",
+        |shard| shard.lane.neighbours as f64,
     ),
     (
         "stoq_path_mtu_bytes",

@@ -1,25 +1,25 @@
-//! The control thread of a run: signals, duration, warm-up, the live line. It never touches a queue.
+//! The control thread of a run: signals, duration, warm-up, links, the live line. It never touches a queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use poll::{Control, LaneCounters, Stop};
+use poll::{Control, LaneCounters, LinkState, Port, Stop};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
 use super::devices::Devices;
 use super::quic::NamedClient;
-use crate::plan::RunPlan;
+use crate::plan::Plan;
 use crate::shard::ShardCounters;
 
 /// How often the control thread looks around.
 const STEP: Duration = Duration::from_millis(10);
 /// Time beyond the drain time-out before workers that have not drained are ended.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often the live line is shown.
+/// How often the live line is shown, and links are looked at.
 const LIVE: Duration = Duration::from_secs(1);
 /// How long to wait for the first turns of all lanes before saying that the engine is ready.
 const READY_MAX: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub struct Measured {
 
 /// The control thread's state.
 pub(super) struct Supervisor<'a> {
-    pub(super) run: &'a RunPlan,
+    pub(super) plan: &'a Plan,
     pub(super) control: Arc<Control>,
     pub(super) watched: Watched,
     /// Set when all workers have ended.
@@ -81,11 +81,13 @@ impl Supervisor<'_> {
         let mut measured = None;
         let mut next_live = start + LIVE;
         let mut stopped_at = None;
+        let mut links = Links::default();
+        links.watch(self.plan, &self.watched.devices);
         while !self.ended.load(Ordering::Acquire) {
             std::thread::sleep(STEP);
             let now = Instant::now();
             self.heed_signals();
-            if !warm && now - start >= self.run.warmup {
+            if !warm && now - start >= self.plan.run.warmup {
                 warm = true;
                 counting = (now, self.bytes_received());
             }
@@ -95,7 +97,9 @@ impl Supervisor<'_> {
             if self.control.requested() != Stop::No {
                 measured.get_or_insert_with(|| self.measure(start, counting));
                 let since = now - *stopped_at.get_or_insert(now);
-                if since > self.run.drain_timeout + GRACE && self.control.requested() != Stop::Now {
+                if since > self.plan.run.drain_timeout + GRACE
+                    && self.control.requested() != Stop::Now
+                {
                     warn!("a worker has not drained in time; ending it");
                     self.control.request(Stop::Now);
                 }
@@ -103,6 +107,7 @@ impl Supervisor<'_> {
             if now >= next_live {
                 next_live += LIVE;
                 live(&self.watched, now - start);
+                links.watch(self.plan, &self.watched.devices);
             }
         }
         Some(measured.unwrap_or_else(|| self.measure(start, counting)))
@@ -130,14 +135,9 @@ impl Supervisor<'_> {
     }
 
     fn is_over(&self, elapsed: Duration) -> bool {
-        if self
-            .run
-            .duration
-            .is_some_and(|duration| elapsed >= duration)
-        {
-            return true;
-        }
-        self.run.exit_when_clients_finish && self.clients_finished()
+        let run = &self.plan.run;
+        run.duration.is_some_and(|duration| elapsed >= duration)
+            || run.exit_when_clients_finish && self.clients_finished()
     }
 
     /// Whether every client of every shard has finished.
@@ -172,6 +172,31 @@ impl Supervisor<'_> {
             .iter()
             .map(|shard| shard.bytes_received.get())
             .sum()
+    }
+}
+
+/// What was last seen of the links, in the order of the plan.
+#[derive(Debug, Default)]
+struct Links(Vec<LinkState>);
+
+impl Links {
+    /// Logs which links went up or down since the last time.
+    fn watch(&mut self, plan: &Plan, devices: &Devices) {
+        let now = devices.observe(|ports| ports.iter().map(Port::link).collect::<Vec<_>>());
+        for ((before, now), port) in self.0.iter().zip(&now).zip(&plan.ports) {
+            match (before.up, now.up) {
+                (false, true) => info!(port = %port.name, mbps = now.mbps, "link is up again"),
+                (true, false) => warn!(
+                    port = %port.name,
+                    "link is down; connections wait for it as long as their idle time-out"
+                ),
+                _ => {}
+            }
+        }
+        // None are seen when ports are closed: that is no change of a link.
+        if !now.is_empty() {
+            self.0 = now;
+        }
     }
 }
 
