@@ -5,5 +5,6 @@ mod hostile;
 mod lifecycle;
 mod net;
 mod services;
+mod steering;
 mod tls;
 mod transfer;

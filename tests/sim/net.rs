@@ -77,8 +77,12 @@ impl PartialOrd for Flight {
     }
 }
 
+/// Says which of several shards gets a datagram: counted in the order in which they came to their port.
+pub type Queues = Box<dyn FnMut(&Wire, usize) -> usize>;
+
 struct Node {
     shard: Shard,
+    address: Ipv6Addr,
     free_at: Instant,
 }
 
@@ -93,6 +97,8 @@ pub struct Net {
     behind_nat: u16,
     /// Everything that was sent, when asked for.
     pub tap: Option<Vec<Wire>>,
+    /// How a port with several shards spreads what it receives: by flow, unless a test wants it otherwise.
+    pub queues: Queues,
     nodes: Vec<Node>,
     flights: BinaryHeap<Reverse<Flight>>,
     serial: u64,
@@ -109,6 +115,7 @@ impl Net {
             nat: None,
             behind_nat: 0,
             tap: None,
+            queues: Box::new(by_flow),
             nodes: Vec::new(),
             flights: BinaryHeap::new(),
             serial: 0,
@@ -118,8 +125,18 @@ impl Net {
 
     /// Adds a shard; returns its index. Its address is [`address`] of that.
     pub fn add(&mut self, config: ShardConfig) -> usize {
+        self.add_at(address(self.nodes.len()), config)
+    }
+
+    /// Adds a shard on another queue of the port that `node` is on; returns its index.
+    pub fn join(&mut self, node: usize, config: ShardConfig) -> usize {
+        self.add_at(self.nodes[node].address, config)
+    }
+
+    fn add_at(&mut self, address: Ipv6Addr, config: ShardConfig) -> usize {
         self.nodes.push(Node {
             shard: Shard::new(config, self.now).unwrap(),
+            address,
             free_at: self.now,
         });
         self.nodes.len() - 1
@@ -235,7 +252,7 @@ impl Net {
                 let time = Duration::from_secs_f64(buf.len() as f64 / rate as f64);
                 node.free_at = node.free_at.max(self.now) + time;
             }
-            let source = transmit.source.unwrap_or(address(index));
+            let source = transmit.source.unwrap_or(node.address);
             let wire = Wire {
                 from: SocketAddrV6::new(source, transmit.source_udp_port, 0, 0),
                 to: transmit.destination,
@@ -280,9 +297,12 @@ impl Net {
         if *wire.to.ip() == address(1) && self.nat == Some(wire.to.port()) {
             wire.to.set_port(self.behind_nat);
         }
-        let Some(index) = (0..self.nodes.len()).find(|&index| address(index) == *wire.to.ip())
-        else {
-            return;
+        let here = |node: &&mut Node| node.address == *wire.to.ip();
+        let mut shards: Vec<_> = self.nodes.iter_mut().filter(here).collect();
+        let queue = match shards.len() {
+            0 => return,
+            1 => 0,
+            queues => (self.queues)(&wire, queues),
         };
         let datagram = Datagram {
             path: Path {
@@ -293,11 +313,17 @@ impl Net {
             ecn: wire.ecn,
             payload: BytesMut::from(&wire.payload[..]),
         };
-        self.nodes[index].shard.receive(self.now, datagram);
+        shards[queue].shard.receive(self.now, datagram);
     }
 }
 
-/// The address of a node.
+/// One queue for what comes from one UDP port of one address.
+fn by_flow(wire: &Wire, queues: usize) -> usize {
+    let host = usize::from(wire.from.ip().segments()[7]);
+    (host + usize::from(wire.from.port())) % queues
+}
+
+/// The address of a node that is alone on its port, or the first there.
 pub fn address(node: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, node as u16 + 1)
 }
