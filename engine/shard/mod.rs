@@ -15,7 +15,21 @@
 //! ```
 //!
 //! What bounds the work of a turn: callbacks follow only from datagrams of the burst, timers that fired, and
-//! applications that were due; datagrams are built only as the worker has room for them.
+//! applications that were due; datagrams are built only as the worker has room for them. Nothing in a turn is
+//! proportional to the number of connections: those at rest stand in no list but that of the timers, which is a heap.
+//!
+//! # Fairness
+//!
+//! Connections with something to send stand in line, each once. The first has its turn: it sends until it has nothing
+//! left, or must wait for acknowledgements, credit or its pacer, or has sent `turn_budget` datagrams, and then stands at
+//! the end again if it had to stop. One that comes to have something to send stands at the end, too. So whoever has
+//! little waits behind at most one turn of each of the others, and whoever has much gets an equal share with the others
+//! of its kind, in datagrams: next to n connections with one datagram each, a bulk transfer has `turn_budget` of the
+//! n + `turn_budget` datagrams of a round. Received datagrams are taken as they come; what connections may receive is
+//! bounded by their windows. Within a connection, streams take turns by priority ([`Connection::set_priority`]).
+//! Stateless answers to strangers have every fourth datagram at most.
+//!
+//! [`Connection::set_priority`]: crate::app::Connection::set_priority
 
 mod applications;
 mod classify;
@@ -55,8 +69,7 @@ pub struct Shard {
     core: Core,
     applications: Applications,
     drain_timeout: Duration,
-    /// What is open at this time after a stop is closed.
-    drain_deadline: Option<Instant>,
+    drain: Drain,
     /// Timers and applications have not been looked at in this turn.
     new_turn: bool,
     /// Datagrams of connections that go before the next stateless answer.
@@ -64,6 +77,22 @@ pub struct Shard {
     /// Page faults in mapped files seen by this shard.
     page_faults: u64,
 }
+
+/// How far a shutdown is.
+#[derive(Debug, Clone, Copy)]
+enum Drain {
+    /// No stop was requested.
+    None,
+    /// Streams in use may finish.
+    Waiting { until: Instant },
+    /// Everything is closed, which peers are told as far as the device takes frames.
+    Closing { until: Instant },
+    /// Nothing is waited for any more: peers that were not told find out by their idle time-out.
+    Over,
+}
+
+/// How long a device that takes no frames can hold up the end after the drain time-out.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// While connections have something to send, one datagram in so many is a stateless answer: strangers who provoke
 /// answers cannot take the port from those who are connected.
@@ -110,7 +139,7 @@ impl Shard {
             core,
             applications,
             drain_timeout: config.drain_timeout,
-            drain_deadline: None,
+            drain: Drain::None,
             new_turn: true,
             before_response: 0,
             page_faults: faults(),
@@ -156,9 +185,14 @@ impl Shard {
         self.core.settle(&mut self.applications);
         self.applications.run_due(&mut self.core);
         self.core.sample();
-        if self.drain_deadline.is_some_and(|at| at <= self.core.now) {
-            self.drain_deadline = None;
-            self.core.close_all();
+        match self.drain {
+            Drain::Waiting { until } if until <= self.core.now => {
+                let until = self.core.now + CLOSE_MAX;
+                self.drain = Drain::Closing { until };
+                self.core.close_all();
+            }
+            Drain::Closing { until } if until <= self.core.now => self.drain = Drain::Over,
+            _ => {}
         }
     }
 
@@ -189,6 +223,15 @@ impl Shard {
         self.applications.call_all(core, |application, context| {
             application.page_faults(context)
         });
+    }
+}
+
+impl Drain {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Waiting { until } | Self::Closing { until } => Some(until),
+            Self::None | Self::Over => None,
+        }
     }
 }
 
@@ -242,14 +285,15 @@ impl Transport for Shard {
         let deadlines = [
             core.timers.earliest(),
             self.applications.next_run(),
-            self.drain_deadline,
+            self.drain.deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
 
     fn is_drained(&self) -> bool {
         let core = &self.core;
-        core.stopping && core.live == 0 && core.dirty.is_empty() && core.ready.is_empty()
+        let rests = core.live == 0 && core.dirty.is_empty() && core.ready.is_empty();
+        matches!(self.drain, Drain::Over) || core.stopping && rests
     }
 
     fn stop(&mut self, now: Instant) {
@@ -258,7 +302,9 @@ impl Transport for Shard {
         }
         self.core.now = now;
         self.core.stopping = true;
-        self.drain_deadline = Some(now + self.drain_timeout);
+        self.drain = Drain::Waiting {
+            until: now + self.drain_timeout,
+        };
         self.applications
             .call_all(&mut self.core, |application, context| {
                 application.stop(context)
