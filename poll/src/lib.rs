@@ -24,6 +24,7 @@ mod eal;
 mod echo;
 pub mod host;
 mod idle;
+mod lane;
 #[allow(unsafe_code, reason = "launches work on EAL's threads")]
 mod lcore;
 #[allow(unsafe_code, reason = "makes rings and ports over them")]
@@ -46,6 +47,7 @@ pub use counters::{LaneCounters, LaneStats};
 pub use eal::{CleanupError, Eal, EalError, dpdk_version};
 pub use echo::Echo;
 pub use idle::{IdlePolicy, SLEEP_MAX};
+pub use lane::{Lane, LaneConfig};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
 pub use link::{LinkEnd, link};
 pub use port::{
@@ -56,4 +58,4 @@ pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
 pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
-pub use worker::{Lane, LaneConfig, Worker, drain_queues};
+pub use worker::{Worker, drain_queues};

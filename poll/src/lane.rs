@@ -1,0 +1,366 @@
+//! A lane: one queue pair, the IPv6 host on it, and the transport above.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hugepages::{Burst, Mbuf, Mempool};
+use tracing::warn;
+
+use crate::bridge::{RxBridge, TxBridge, TxPath, Written, prepend_headers};
+use crate::counters::{LaneCounters, LaneStats};
+use crate::deadline::earlier;
+use crate::host::{Audience, Host, HostRole, Route, Verdict};
+use crate::idle::SLEEP_MAX;
+use crate::queue::{BURST, QueuePair};
+use crate::relay::{RELAYED_MAX, Relay};
+use crate::transport::{Datagram, Transmit, Transport};
+use crate::wire::DropReason;
+
+/// Turns between two publications of the counters.
+const PUBLISH_TURNS: u64 = 256;
+/// Datagrams asked for in one turn and lane. Those that find no neighbour take no place in the burst, so the burst alone
+/// would not bound the turn.
+const PULLS_MAX: usize = 2 * BURST;
+/// Frames of the host itself in one turn. The rest of the burst is the transport's: neighbours that keep asking cannot
+/// silence it.
+const HOST_FRAMES_MAX: usize = BURST / 4;
+/// How long frames that the device refuses are offered to it after the end of the loop.
+const FLUSH_MAX: Duration = Duration::from_millis(50);
+
+/// How a lane moves packets.
+#[derive(Debug)]
+pub struct LaneConfig {
+    /// Where frames to send are built.
+    pub pool: Mempool,
+    /// Where received frames come from: the port's pool, or on a link that of the other end.
+    pub rx_pool: Mempool,
+    /// Where a datagram to send is written first.
+    pub tx_path: TxPath,
+    /// Received payloads shorter than this are copied, bytes.
+    pub rx_copybreak: usize,
+    /// With fewer free mbufs than this in `rx_pool`, received payloads are copied.
+    pub pool_low_mark: usize,
+    /// Largest UDP payload to send, bytes; at most the pool's data room without the headers in front.
+    pub udp_payload_max: u16,
+    /// Joins the host with those on the other queues of its port; none on a port with one queue.
+    pub relay: Option<Relay>,
+}
+
+/// One queue pair, the host on it, and the transport above.
+#[derive(Debug)]
+pub struct Lane<T> {
+    queue: QueuePair,
+    host: Host,
+    transport: T,
+    rx: RxBridge,
+    tx: TxBridge,
+    received: Burst<BURST>,
+    /// Frames for the device; what it refuses stays first in line.
+    outgoing: Burst<BURST>,
+    relay: Option<Relay>,
+    /// Where frames are built, and where received ones come from.
+    pools: [Mempool; 2],
+    stats: LaneStats,
+    counters: Arc<LaneCounters>,
+    started: Option<Instant>,
+    /// Address conflicts that were reported.
+    conflicts: u64,
+}
+
+impl<T: Transport> Lane<T> {
+    /// A lane over `queue`.
+    pub fn new(
+        queue: QueuePair,
+        host: Host,
+        transport: T,
+        config: LaneConfig,
+        counters: Arc<LaneCounters>,
+    ) -> Self {
+        Self {
+            queue,
+            host,
+            transport,
+            rx: RxBridge::new(config.rx_pool, config.rx_copybreak, config.pool_low_mark),
+            tx: TxBridge::new(
+                config.pool,
+                config.tx_path,
+                usize::from(config.udp_payload_max),
+            ),
+            received: Burst::new(),
+            outgoing: Burst::new(),
+            relay: config.relay,
+            pools: [config.pool, config.rx_pool],
+            stats: LaneStats::default(),
+            counters,
+            started: None,
+            conflicts: 0,
+        }
+    }
+
+    /// The transport.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The counters as they stand now; [`LaneCounters`] are behind by some turns.
+    pub fn stats(&self) -> LaneStats {
+        let mut stats = self.stats;
+        stats.pool_free = u64::from(self.pools[0].free_in_ring());
+        stats.rx_pool_free = u64::from(self.pools[1].free_in_ring());
+        stats.neighbours = self.host.neighbour_count() as u64;
+        stats.host = self.host.counters();
+        stats.drops.merge(self.host.drops());
+        stats
+    }
+
+    /// Receives a burst, then sends a burst. True when a frame was moved.
+    #[inline]
+    pub fn turn(&mut self, now: Instant) -> bool {
+        let relayed = self.receive_relayed(now);
+        let received = self.receive(now);
+        let sent = self.send(now);
+        self.stats.turns += 1;
+        relayed + received + sent > 0
+    }
+
+    /// When the lane wants its next turn, even if no frame arrives. Soon, while frames wait for the device: it may be
+    /// full for a moment, or down for long, and the transport's wish to send does not make it ready.
+    pub fn timeout(&mut self, now: Instant) -> Option<Instant> {
+        // Asked in every case: for the transport it marks the end of the turn.
+        let transport = self.transport.timeout();
+        if !self.outgoing.is_empty() {
+            return Some(now + SLEEP_MAX);
+        }
+        earlier(transport, self.host.timeout())
+    }
+
+    /// Frames that the lanes on other queues of the port handed over.
+    #[inline]
+    fn receive_relayed(&mut self, now: Instant) -> usize {
+        let Some(relay) = &self.relay else { return 0 };
+        let mut count = 0;
+        while count < RELAYED_MAX
+            && let Some(frame) = relay.next()
+        {
+            self.host.receive_relayed(now, &frame);
+            count += 1;
+        }
+        self.stats.relay_received += count as u64;
+        count
+    }
+
+    fn receive(&mut self, now: Instant) -> usize {
+        let count = self.queue.rx.rx_burst(&mut self.received);
+        if count == 0 {
+            return 0;
+        }
+        self.stats.rx_frames += count as u64;
+        self.rx.begin(&mut self.stats);
+        let mut shared = 0;
+        while let Some(mbuf) = self.received.pop() {
+            if mbuf.segment_count() != 1 {
+                self.stats.drops.count(DropReason::Chained);
+                self.rx.discard(mbuf);
+                continue;
+            }
+            match self.host.receive(now, mbuf.data()) {
+                Verdict::Udp { path, ecn, payload } => {
+                    let payload = self.rx.lift(mbuf, payload, &mut self.stats);
+                    self.transport.receive(now, Datagram { path, ecn, payload });
+                }
+                Verdict::Consumed => self.rx.discard(mbuf),
+                Verdict::Shared(audience) => {
+                    shared += 1;
+                    self.share(mbuf.data(), audience, shared);
+                    self.rx.discard(mbuf);
+                }
+                Verdict::Dropped(reason) => {
+                    self.stats.drops.count(reason);
+                    self.rx.discard(mbuf);
+                }
+            }
+        }
+        self.rx.end();
+        count
+    }
+
+    /// Hands a frame to the lanes on other queues of the port: it is the `nth` of this turn.
+    fn share(&mut self, frame: &[u8], audience: Audience, nth: usize) {
+        let Some(relay) = &self.relay else { return };
+        if nth > RELAYED_MAX {
+            self.stats.relay_full += 1;
+            return;
+        }
+        let refused = relay.send(frame, audience);
+        self.stats.relayed += 1;
+        self.stats.relay_full += refused as u64;
+    }
+
+    fn send(&mut self, now: Instant) -> usize {
+        self.transport.advance(now);
+        let no_mbuf = !(self.pull_host(now) && self.pull_transport(now));
+        if self.outgoing.is_empty() {
+            self.stats.tx_stalled += u64::from(no_mbuf);
+            return 0;
+        }
+        let sent = self.queue.tx.tx_burst(&mut self.outgoing);
+        self.stats.tx_frames += sent as u64;
+        self.stats.tx_stalled += u64::from(no_mbuf || !self.outgoing.is_empty());
+        sent
+    }
+
+    /// Frames of the host itself: neighbour discovery, echo replies, and datagrams that waited for a neighbour. False when
+    /// no mbuf was free.
+    fn pull_host(&mut self, now: Instant) -> bool {
+        if self.host.timeout().is_none_or(|due| due > now) {
+            return true;
+        }
+        for _ in 0..HOST_FRAMES_MAX {
+            if self.outgoing.is_full() {
+                break;
+            }
+            let Some(mut mbuf) = self.tx.blank() else {
+                return false;
+            };
+            let room = mbuf.tailroom();
+            let written = mbuf
+                .append(room)
+                .and_then(|frame| self.host.poll_frame(now, frame));
+            let Some(len) = written else {
+                self.tx.put_back(mbuf);
+                break;
+            };
+            mbuf.truncate(len);
+            // There is room, as asked above.
+            let _ = self.outgoing.push(mbuf);
+        }
+        true
+    }
+
+    /// Datagrams of the transport, while the burst has room. False when no mbuf was free.
+    #[inline]
+    fn pull_transport(&mut self, now: Instant) -> bool {
+        for _ in 0..PULLS_MAX {
+            if self.outgoing.is_full() {
+                break;
+            }
+            let Some(mbuf) = self.tx.blank() else {
+                return false;
+            };
+            let transport = &mut self.transport;
+            match self.tx.write(mbuf, |buf| transport.transmit(now, buf)) {
+                Written::Nothing => break,
+                Written::Datagram {
+                    mbuf,
+                    transmit,
+                    in_place,
+                } => self.route(now, mbuf, &transmit, in_place),
+                Written::Grew => self.stats.drops.count(DropReason::TxGrew),
+            }
+        }
+        true
+    }
+
+    /// Puts headers in front of a datagram, or finds out why it cannot go now.
+    #[inline]
+    fn route(&mut self, now: Instant, mut mbuf: Mbuf, transmit: &Transmit, in_place: bool) {
+        let route = self.host.route(
+            now,
+            *transmit.destination.ip(),
+            transmit.source,
+            transmit.size,
+        );
+        let refused = match route {
+            Route::Ready { mac, source } => match prepend_headers(&mut mbuf) {
+                Some((headers, payload)) => {
+                    self.host
+                        .write_headers(headers, mac, source, transmit, payload);
+                    self.count_sent(transmit.size, in_place);
+                    // There is room: the caller has asked.
+                    let _ = self.outgoing.push(mbuf);
+                    return;
+                }
+                None => Some(DropReason::TxGrew),
+            },
+            Route::Waiting { source } => {
+                let parked = self.host.park(now, transmit, source, mbuf.data());
+                if parked.is_ok() {
+                    // It goes later, as a copy of the copy that waits.
+                    self.count_sent(transmit.size, false);
+                }
+                parked.err()
+            }
+            Route::Refused(reason) => Some(reason),
+        };
+        if let Some(reason) = refused {
+            self.stats.drops.count(reason);
+        }
+        self.tx.put_back(mbuf);
+    }
+
+    #[inline]
+    fn count_sent(&mut self, bytes: usize, in_place: bool) {
+        self.stats.tx_bytes += bytes as u64;
+        self.stats.tx_in_place += u64::from(in_place);
+        self.stats.tx_copied += u64::from(!in_place);
+    }
+
+    /// The worker's loop begins.
+    pub(crate) fn start(&mut self, now: Instant) {
+        self.started = Some(now);
+    }
+
+    /// A stop was requested.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.transport.stop(now);
+    }
+
+    /// Adds the time of a turn, and publishes now and then.
+    #[inline]
+    pub(crate) fn account(&mut self, elapsed: Duration, busy: bool) {
+        if busy {
+            self.stats.busy_ns += elapsed.as_nanos() as u64;
+        }
+        if self.stats.turns.is_multiple_of(PUBLISH_TURNS) {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.report_conflicts();
+        if let Some(started) = self.started {
+            self.stats.elapsed_ns = started.elapsed().as_nanos() as u64;
+        }
+        self.counters.publish(&self.stats());
+    }
+
+    /// Somebody else on the link uses an address of ours. Rare, and worth a line each time it is noticed anew.
+    fn report_conflicts(&mut self) {
+        // Every host of the port notices, one tells.
+        if self.host.role() == HostRole::Secondary {
+            return;
+        }
+        let conflicts = self.host.counters().address_conflicts;
+        if conflicts != self.conflicts {
+            self.conflicts = conflicts;
+            for address in self.host.address_conflicts() {
+                warn!(%address, "another host on the link uses this address; give one of the two another");
+            }
+        }
+    }
+
+    /// Offers what is left to the device, for a bounded time, and gives every other mbuf back.
+    pub(crate) fn finish(mut self) -> QueuePair {
+        let start = Instant::now();
+        while !self.outgoing.is_empty() && start.elapsed() < FLUSH_MAX {
+            self.stats.tx_frames += self.queue.tx.tx_burst(&mut self.outgoing) as u64;
+        }
+        self.publish();
+        self.queue
+    }
+}
