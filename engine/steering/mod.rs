@@ -24,7 +24,6 @@ mod client_ports;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use poll::Datagram;
-use rustls::crypto::ring::default_provider;
 
 pub(crate) use cid::CidGenerator;
 pub use cid::{CID_LEN, CidCodec, CidConfig, CidError, CidKey};
@@ -67,14 +66,6 @@ pub fn mesh(codec: &CidCodec, shards: &[u8], capacity: usize) -> Vec<Steering> {
         }
     })
     .collect()
-}
-
-/// A random key for stateless reset tokens: they are of no use to the process after this one.
-pub fn random_reset_key() -> Result<[u8; 32], CidError> {
-    let mut key = [0; 32];
-    let random = default_provider().secure_random;
-    random.fill(&mut key).map_err(|_| CidError::NoRandomness)?;
-    Ok(key)
 }
 
 impl Steering {
