@@ -12,6 +12,7 @@ mod quinn_peer;
 
 mod aioquic_over_tap;
 mod bad_input;
+mod device_trouble;
 mod devices;
 mod loopback;
 mod peers_alone;

@@ -136,10 +136,15 @@ impl Engine {
         self.child.id()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the engine still runs");
+    }
+
     /// Asks for the end, as a service manager would, and waits for it.
     pub fn stop(self) -> Outcome {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("the engine still runs");
+        self.signal(Signal::TERM);
         self.wait(STOP)
     }
 

@@ -14,6 +14,8 @@ pub const KERNEL_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0
 /// UDP port that servers listen on in these tests.
 pub const SERVER_PORT: u16 = 4433;
 
+/// The kernel's end of the link.
+const INTERFACE: &str = "stoq0";
 /// IP MTU of the link.
 const MTU: u16 = 1500;
 
@@ -112,7 +114,7 @@ listeners:
     pub fn start(&mut self, yaml: &str) {
         let config = self.folder.path().join("engine.yaml");
         let head = format!(
-            "eal: [\"-l\", \"0\", \"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \"--vdev=net_tap0,iface=stoq0\"]
+            "eal: [\"-l\", \"0\", \"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \"--vdev=net_tap0,iface={INTERFACE}\"]
 ports:
   - {{ name: tap, device: net_tap0, mtu: {MTU}, addresses: [\"{ENGINE_ADDRESS}/64\"] }}
 shards:
@@ -123,10 +125,30 @@ shards:
         let engine = self.namespace.inside(|| Engine::run(&config));
         // The interface is there before the engine is ready, and a client that finds its peer
         // without an address would wait a second for the next solicitation.
-        self.namespace
-            .configure("stoq0", &format!("{KERNEL_ADDRESS}/64"), MTU);
+        self.link_up();
         engine.wait_until_ready();
         self.engine = Some(engine);
+    }
+
+    /// Gives the kernel's end of the link its address and brings it up.
+    pub fn link_up(&self) {
+        self.namespace
+            .configure(INTERFACE, &format!("{KERNEL_ADDRESS}/64"), MTU);
+    }
+
+    /// Takes the link down. The kernel forgets the address of its end.
+    pub fn link_down(&self) {
+        self.namespace.ip(&["link", "set", INTERFACE, "down"]);
+    }
+
+    /// Deletes the interface under the engine.
+    pub fn delete_link(&self) {
+        self.namespace.ip(&["link", "delete", INTERFACE]);
+    }
+
+    /// The engine's process.
+    pub fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("the test started the engine")
     }
 
     /// Asks the engine to end, and waits.
