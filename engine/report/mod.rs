@@ -41,6 +41,8 @@ pub struct Report {
     pub quic: Quic,
     /// Lcores: one entry for each shard.
     pub lcores: Vec<Lcore>,
+    /// How datagrams found their shards, by port: `one_queue`, `by_queue`, `rss` or `hand_over`.
+    pub steering: BTreeMap<String, String>,
 }
 
 /// QUIC connections.
@@ -82,6 +84,12 @@ pub struct Rx {
     pub zero_copy: u64,
     /// Datagrams handed on as copies.
     pub copied: u64,
+    /// Datagrams that arrived on another shard than that of their connection, and were handed over to it.
+    pub handed_over: u64,
+    /// Datagrams that shards took over; less than `handed_over` by what still waited when a shard ended.
+    pub taken_over: u64,
+    /// Datagrams that could not be handed over, because too many waited already; also a reason in `dropped`.
+    pub handover_full: u64,
     /// Frames dropped, by reason; reasons that did not occur are absent.
     pub dropped: BTreeMap<String, u64>,
 }
@@ -136,6 +144,12 @@ pub struct Lcore {
     pub rx_frames: u64,
     /// Frames sent.
     pub tx_frames: u64,
+    /// Datagrams handed over to the shards that they belong to.
+    pub handed_over: u64,
+    /// Datagrams taken over from other shards.
+    pub taken_over: u64,
+    /// Datagrams of other shards dropped because too many waited there already.
+    pub handover_full: u64,
 }
 
 impl Latency {
@@ -159,6 +173,7 @@ impl Report {
         let bits = totals.bytes_received_measured as f64 * 8.0;
         let (tx_dropped, rx_dropped) = split_drops(&totals.dropped);
         let connections = &totals.connections;
+        let sum = |count: fn(&LcoreTotals) -> u64| totals.lcores.iter().map(count).sum();
         Self {
             elapsed_s: rounded(totals.elapsed.as_secs_f64()),
             goodput_gbps: rounded(per_second(bits, measured) / 1e9),
@@ -177,6 +192,9 @@ impl Report {
                 frames: totals.rx.frames,
                 zero_copy: totals.rx.zero_copy,
                 copied: totals.rx.copied,
+                handed_over: sum(|lcore| lcore.handed_over),
+                taken_over: sum(|lcore| lcore.taken_over),
+                handover_full: sum(|lcore| lcore.handover_full),
                 dropped: rx_dropped,
             },
             tx: Tx {
@@ -196,6 +214,11 @@ impl Report {
                 mtu: totals.quic.mtu,
             },
             lcores: totals.lcores.iter().map(Lcore::new).collect(),
+            steering: totals
+                .steering
+                .iter()
+                .map(|(port, steering)| (port.clone(), (*steering).to_owned()))
+                .collect(),
         }
     }
 
@@ -225,6 +248,9 @@ impl Lcore {
             ns_per_frame: share(busy_ns, frames as f64),
             rx_frames: totals.rx_frames,
             tx_frames: totals.tx_frames,
+            handed_over: totals.handed_over,
+            taken_over: totals.taken_over,
+            handover_full: totals.handover_full,
         }
     }
 }

@@ -83,6 +83,14 @@ impl Report {
                 grouped(self.tx.stalled)
             ),
         );
+        // With one queue a port there is nothing to steer.
+        if self
+            .steering
+            .values()
+            .any(|steering| steering != "one_queue")
+        {
+            row("steering", self.steering_text());
+        }
         row("dropped", dropped([&self.rx.dropped, &self.tx.dropped]));
         row(
             "QUIC",
@@ -109,8 +117,22 @@ impl Report {
         table
     }
 
+    fn steering_text(&self) -> String {
+        let ports: Vec<String> = self
+            .steering
+            .iter()
+            .map(|(port, steering)| format!("{port} {}", steering.replace('_', " ")))
+            .collect();
+        format!(
+            "{}; {} datagrams handed over, {} found the other shard full",
+            ports.join(", "),
+            grouped(self.rx.handed_over),
+            grouped(self.rx.handover_full)
+        )
+    }
+
     fn lcore_table(&self) -> Table {
-        let mut table = Table::new("><>>>>");
+        let mut table = Table::new("><>>>>>>");
         table.row([
             "lcore",
             "shard",
@@ -118,6 +140,8 @@ impl Report {
             "ns/frame",
             "rx frames",
             "tx frames",
+            "handed over",
+            "taken over",
         ]);
         for lcore in &self.lcores {
             table.row([
@@ -127,6 +151,8 @@ impl Report {
                 format!("{:.0}", lcore.ns_per_frame),
                 grouped(lcore.rx_frames),
                 grouped(lcore.tx_frames),
+                grouped(lcore.handed_over),
+                grouped(lcore.taken_over),
             ]);
         }
         table

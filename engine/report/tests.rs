@@ -52,12 +52,20 @@ fn totals() -> RunTotals {
                 elapsed: Duration::from_millis(5500),
                 rx_frames: 1_000_000,
                 tx_frames: 3_000_000,
+                handed_over: 1_234,
+                taken_over: 0,
+                handover_full: 5,
             },
             LcoreTotals {
                 id: 1,
                 shard: "idle".to_owned(),
+                taken_over: 1_230,
                 ..LcoreTotals::default()
             },
+        ],
+        steering: vec![
+            ("tap".to_owned(), "hand_over"),
+            ("other".to_owned(), "one_queue"),
         ],
     }
 }
@@ -81,6 +89,9 @@ fn the_json_has_the_keys_of_the_design() {
             "frames": 4_000_000,
             "zero_copy": 3_999_000,
             "copied": 900,
+            "handed_over": 1_234,
+            "taken_over": 1_230,
+            "handover_full": 5,
             "dropped": { "foreign_mac": 8, "ipv4": 90 },
         },
         "tx": {
@@ -100,6 +111,9 @@ fn the_json_has_the_keys_of_the_design() {
                 "ns_per_frame": 1250.0,
                 "rx_frames": 1_000_000,
                 "tx_frames": 3_000_000,
+                "handed_over": 1_234,
+                "taken_over": 0,
+                "handover_full": 5,
             },
             {
                 "id": 1,
@@ -108,8 +122,12 @@ fn the_json_has_the_keys_of_the_design() {
                 "ns_per_frame": 0.0,
                 "rx_frames": 0,
                 "tx_frames": 0,
+                "handed_over": 0,
+                "taken_over": 1_230,
+                "handover_full": 0,
             },
         ],
+        "steering": { "other": "one_queue", "tap": "hand_over" },
     });
     assert_eq!(json, expected);
 }
@@ -168,15 +186,26 @@ handshakes        2.0 a second
 latency           p50 1.5 µs, p90 2.5 µs, p99 3.5 µs, p99.9 4.5 µs, max 5.5 µs
 frames received   4'000'000: 3'999'000 zero-copy, 900 copied
 frames sent       3'000'000: 0 in place, 3'000'000 copied; waited in 12 turns
+steering          other one queue, tap hand over; 1'234 datagrams handed over, 5 found the other shard full
 dropped           foreign_mac 8, ipv4 90, tx_no_route 2
 QUIC              7 packets lost, 1 congestion events, datagrams up to 1452 B
 mbufs             0 of 14'080 in use at exit
 
-lcore  shard   busy %  ns/frame  rx frames  tx frames
-    0  server    90.9      1250  1'000'000  3'000'000
-    1  idle       0.0         0          0          0
+lcore  shard   busy %  ns/frame  rx frames  tx frames  handed over  taken over
+    0  server    90.9      1250  1'000'000  3'000'000        1'234           0
+    1  idle       0.0         0          0          0            0       1'230
 ";
     assert_eq!(report.to_string(), expected);
+}
+
+#[test]
+fn with_one_queue_a_port_there_is_no_steering_to_tell() {
+    let plain = RunTotals {
+        steering: vec![("tap".to_owned(), "one_queue")],
+        ..totals()
+    };
+    let summary = Report::new(&plain).to_string();
+    assert!(!summary.contains("steering"), "{summary}");
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct RunTotals {
     pub quic: QuicTotals,
     /// Lcores: one entry for each shard.
     pub lcores: Vec<LcoreTotals>,
+    /// How datagrams found their shards: one entry for each port, by its name.
+    pub steering: Vec<(String, &'static str)>,
 }
 
 /// QUIC connections.
@@ -111,4 +113,10 @@ pub struct LcoreTotals {
     pub rx_frames: u64,
     /// Frames sent.
     pub tx_frames: u64,
+    /// Datagrams handed over to the shards that they belong to.
+    pub handed_over: u64,
+    /// Datagrams taken over from other shards.
+    pub taken_over: u64,
+    /// Datagrams dropped because too many waited at the shards that they belong to.
+    pub handover_full: u64,
 }

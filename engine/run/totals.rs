@@ -77,7 +77,16 @@ impl Outcome {
                     elapsed: shard.lane.elapsed(),
                     rx_frames: shard.lane.rx_frames,
                     tx_frames: shard.lane.tx_frames,
+                    handed_over: shard.counters.handed_over.get(),
+                    taken_over: shard.counters.taken_over.get(),
+                    handover_full: shard.counters.dropped_handover_full.get(),
                 })
+                .collect(),
+            steering: plan
+                .ports
+                .iter()
+                .zip(&self.steering)
+                .map(|(port, steering)| (port.name.clone(), steering.name()))
                 .collect(),
         }
     }
@@ -117,6 +126,7 @@ impl Outcome {
                 .drops
                 .iter()
                 .chain(drops_of_shard(&shard.counters))
+                .chain([("relay_full", shard.lane.relay_full)])
             {
                 *dropped.entry(name).or_default() += count;
             }
@@ -140,10 +150,11 @@ pub(crate) fn drops_of_device(device: &DeviceStats) -> [(&'static str, u64); 3] 
 }
 
 /// What a shard dropped, by name.
-pub(crate) fn drops_of_shard(counters: &ShardCounters) -> [(&'static str, u64); 8] {
+pub(crate) fn drops_of_shard(counters: &ShardCounters) -> [(&'static str, u64); 9] {
     [
         ("unknown_udp_port", counters.dropped_unknown_udp_port.get()),
         ("quic_ignored", counters.dropped_quic_ignored.get()),
+        ("handover_full", counters.dropped_handover_full.get()),
         ("strangers", counters.dropped_strangers.get()),
         ("incoming_full", counters.dropped_incoming_full.get()),
         ("prefix_rate", counters.dropped_prefix_rate.get()),
