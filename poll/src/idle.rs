@@ -14,6 +14,10 @@ pub enum IdlePolicy {
 }
 
 /// The longest sleep of an adaptive lcore. At 10 Gbit/s and 1500 bytes, 80 frames arrive in that time.
+///
+/// It also bounds, with the scheduler's slack, how late an idle lane takes what another one hands over: frames between
+/// hosts of a port, and whatever a transport looks for when it is let [advance](crate::Transport::advance). Nothing has
+/// to wake it.
 pub const SLEEP_MAX: Duration = Duration::from_micros(100);
 
 /// Idle turns spent polling at full speed: some 50 µs, longer than the gaps within a busy transfer.

@@ -83,7 +83,9 @@ pub trait Transport {
     fn receive(&mut self, now: Instant, datagram: Datagram);
 
     /// Runs what is due at `now`: timers, events, applications. Called in each turn, before datagrams are asked for, and
-    /// also when there is no room to send any, so that a device that takes no frames does not stop the rest.
+    /// also when there is no room to send any, so that a device that takes no frames does not stop the rest. An idle lane
+    /// has a turn every [`SLEEP_MAX`](crate::SLEEP_MAX) at least, so what other threads left for the transport may wait
+    /// for this call; with more left than one call takes, [`timeout`](Self::timeout) asks for the next turn.
     fn advance(&mut self, _now: Instant) {}
 
     /// Writes the next datagram into `buf`.

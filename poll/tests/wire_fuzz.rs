@@ -31,9 +31,9 @@ impl Random {
     }
 }
 
-fn host(now: Instant) -> Host {
+fn host(role: HostRole, now: Instant) -> Host {
     let config = HostConfig {
-        role: HostRole::Primary,
+        role,
         mac: OURS,
         addresses: vec![(OUR_ADDRESS, 64)],
         gateway: Some(ROUTER_ADDRESS),
@@ -206,7 +206,7 @@ fn damaged_frames_get_a_verdict() {
     let seeds = seeds();
     let mut random = Random(0x5eed);
     let mut now = Instant::now();
-    let mut host = host(now);
+    let mut host = host(HostRole::Primary, now);
     let mut out = [0; frame_len_max(1500)];
     let (mut datagrams, mut consumed, mut dropped) = (0, 0, 0);
     for iteration in 0..ITERATIONS {
@@ -246,9 +246,30 @@ fn damaged_frames_get_a_verdict() {
 }
 
 #[test]
+fn a_secondary_takes_any_relayed_frame_and_stays_silent() {
+    let seeds = seeds();
+    let mut random = Random(0x0514);
+    let mut now = Instant::now();
+    let mut host = host(HostRole::Secondary, now);
+    let mut out = [0; frame_len_max(1500)];
+    for _ in 0..ITERATIONS {
+        let mut frame = seeds[random.below(seeds.len())].clone();
+        mutate(&mut random, &mut frame, &seeds);
+        mend_checksum(&mut frame);
+        host.receive_relayed(now, &frame);
+        // It has nothing to send, so it asks for nobody; and it never answers.
+        assert_eq!(host.poll_frame(now, &mut out), None);
+        now += Duration::from_millis(random.below(30) as u64);
+    }
+    assert_eq!(host.drops().total(), 0);
+    assert!((1..=NEIGHBOURS_MAX).contains(&host.neighbour_count()));
+    assert!(host.counters().router_advertisements > 0);
+}
+
+#[test]
 fn every_prefix_of_every_kind_gets_a_verdict() {
     let now = Instant::now();
-    let mut host = host(now);
+    let mut host = host(HostRole::Primary, now);
     for frame in seeds() {
         for len in 0..frame.len() {
             let verdict = host.receive(now, &frame[..len]);

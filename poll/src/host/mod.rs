@@ -15,6 +15,12 @@
 //! timeout ─────► when poll_frame has something to do next
 //! ```
 //!
+//! A port has a host on each of its queues, and a device gives what is no UDP to one of the queues. All hosts of a port
+//! have the same addresses and are to see the same ICMPv6: what one of them answers with [`Verdict::Shared`], the
+//! [others](Host::receive_relayed) are handed, too. One of them, the [primary](HostRole), speaks for the port; the others
+//! only ask for neighbours of their own. Addresses, routes, MTUs and conflicts are so the same on all; the neighbour cache
+//! of each holds whom it talks to. Unreachable destinations only count, where they arrive.
+//!
 //! [`Host::poll_frame`] also runs the timers: call it in every turn, until it returns `None`. When nothing is due that
 //! is a comparison or two.
 //!
@@ -26,6 +32,7 @@
 
 mod addresses;
 mod control;
+mod counters;
 mod keyed;
 mod neighbours;
 mod outbox;
@@ -50,6 +57,7 @@ use routes::Routes;
 use timers::Schedule;
 use udp_ports::UdpPorts;
 
+pub use counters::HostCounters;
 pub use neighbours::{NeighbourInfo, Reachability};
 
 use crate::deadline::earlier;
@@ -156,72 +164,6 @@ pub enum Route {
     },
     /// Nowhere. The caller counts the reason.
     Refused(DropReason),
-}
-
-/// What a host did, for people who look after it. Drops are in [`Host::drops`] and in what its functions return.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HostCounters {
-    /// Neighbour solicitations sent, probes and duplicate address probes among them.
-    pub solicitations_sent: u64,
-    /// Neighbour advertisements sent.
-    pub advertisements_sent: u64,
-    /// Router solicitations sent.
-    pub router_solicitations_sent: u64,
-    /// Multicast listener reports sent.
-    pub listener_reports_sent: u64,
-    /// Echo replies sent.
-    pub echo_replies_sent: u64,
-    /// Datagrams that waited for a MAC address.
-    pub parked: u64,
-    /// Neighbours that did not answer.
-    pub neighbours_failed: u64,
-    /// Entries of the neighbour cache that were replaced for want of room.
-    pub neighbours_evicted: u64,
-    /// Router advertisements taken.
-    pub router_advertisements: u64,
-    /// Path MTUs lowered by Packet Too Big.
-    pub path_mtu_lowered: u64,
-    /// Destination Unreachable messages that quote a datagram of this host.
-    pub destination_unreachable: u64,
-    /// Addresses of this host that somebody else has, too.
-    pub address_conflicts: u64,
-}
-
-impl HostCounters {
-    /// How many there are.
-    pub(crate) const COUNT: usize = 12;
-
-    /// Every counter, in a fixed order. A new one does not compile until it has its place here.
-    pub(crate) fn words(&mut self) -> [&mut u64; Self::COUNT] {
-        let Self {
-            solicitations_sent,
-            advertisements_sent,
-            router_solicitations_sent,
-            listener_reports_sent,
-            echo_replies_sent,
-            parked,
-            neighbours_failed,
-            neighbours_evicted,
-            router_advertisements,
-            path_mtu_lowered,
-            destination_unreachable,
-            address_conflicts,
-        } = self;
-        [
-            solicitations_sent,
-            advertisements_sent,
-            router_solicitations_sent,
-            listener_reports_sent,
-            echo_replies_sent,
-            parked,
-            neighbours_failed,
-            neighbours_evicted,
-            router_advertisements,
-            path_mtu_lowered,
-            destination_unreachable,
-            address_conflicts,
-        ]
-    }
 }
 
 /// An IPv6 host on one Ethernet port; see the [module](self).
