@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -37,6 +38,8 @@ pub enum Command {
     Check(Check),
     /// Show the devices that EAL sees, their drivers, queues, RSS and offloads
     Ports(Ports),
+    /// Show what a running engine does, live
+    Top(Top),
 }
 
 /// `engine run`
@@ -71,6 +74,23 @@ pub struct Ports {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print them as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engine top`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Top {
+    /// EAL's --file-prefix of the engine; needed when several run
+    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
+    pub file_prefix: Option<String>,
+    /// Time between two readings
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    pub interval: Duration,
+    /// Show one interval, then end
+    #[arg(long)]
+    pub once: bool,
+    /// Print one JSON object an interval
     #[arg(long)]
     pub json: bool,
 }
@@ -202,6 +222,31 @@ mod tests {
             json: false,
         });
         assert_eq!(invocation.command, check);
+    }
+
+    #[test]
+    fn top_by_default_and_in_full() {
+        let top = |line| match parsed(line).unwrap().command {
+            Command::Top(top) => top,
+            other => panic!("{other:?}"),
+        };
+        let default = Top {
+            file_prefix: None,
+            interval: Duration::from_secs(1),
+            once: false,
+            json: false,
+        };
+        assert_eq!(top("top"), default);
+        let full = Top {
+            file_prefix: Some("edge".to_owned()),
+            interval: Duration::from_millis(250),
+            once: true,
+            json: true,
+        };
+        let line = "top --file-prefix edge --interval 250ms --once --json";
+        assert_eq!(top(line), full);
+        assert_eq!(failure("top --interval 0s").1, 2);
+        assert_eq!(failure("top --file-prefix=").1, 2);
     }
 
     #[test]

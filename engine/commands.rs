@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Check, Command, Invocation, Ports, Run};
+use crate::cli::{Check, Command, Invocation, Ports, Run, Top};
 use crate::config::{Config, ConfigError};
 use crate::live::Live;
 use crate::outlet::Outlet;
@@ -18,6 +18,7 @@ use crate::plan::{Given, Plan};
 use crate::ports;
 use crate::report::Report;
 use crate::run::{Outcome, TlsChecks, run as run_plan};
+use crate::top;
 
 /// Usage and configuration errors.
 const USAGE: u8 = 2;
@@ -47,6 +48,7 @@ pub fn execute(invocation: Invocation) -> ExitCode {
         Command::Run(command) => run(&command, invocation.eal),
         Command::Check(command) => check(&command, invocation.eal),
         Command::Ports(command) => list_ports(&command, invocation.eal),
+        Command::Top(command) => show_top(command),
     };
     log.drain();
     done.unwrap_or_else(|failure| {
@@ -152,6 +154,17 @@ fn list_ports(command: &Ports, eal: Vec<String>) -> Result<ExitCode, Failure> {
     } else {
         print(&list.to_string())
     }
+}
+
+fn show_top(command: Top) -> Result<ExitCode, Failure> {
+    let options = top::Options {
+        file_prefix: command.file_prefix,
+        interval: command.interval,
+        once: command.once,
+        json: command.json,
+    };
+    top::run(&options).map_err(failed)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn plan(config: &Path, given: Given) -> Result<Plan, Failure> {

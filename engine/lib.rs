@@ -19,4 +19,5 @@ pub mod shard;
 pub mod steering;
 pub mod table;
 pub mod tls;
+pub mod top;
 pub mod transport;
