@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quinn_proto::crypto::rustls::QuicClientConfig;
+use quinn_proto::{TokenMemoryCache, TokenStore};
 use rustls::client::Resumption;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, KeyLogFile, version};
@@ -26,7 +28,8 @@ pub struct ClientTls<'a> {
     pub early_data: bool,
 }
 
-/// Makes the settings of a client, with default transport settings. Clones share one store of sessions to resume.
+/// Makes the settings of a client, with default transport settings. Clones share one store of sessions to resume,
+/// and one of address validation tokens.
 pub fn client_config(tls: ClientTls<'_>) -> Result<quinn_proto::ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])?
@@ -44,5 +47,22 @@ pub fn client_config(tls: ClientTls<'_>) -> Result<quinn_proto::ClientConfig, Tl
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     config.enable_early_data = tls.early_data;
     let config = QuicClientConfig::try_from(config)?;
-    Ok(quinn_proto::ClientConfig::new(Arc::new(config)))
+    let mut config = quinn_proto::ClientConfig::new(Arc::new(config));
+    config.token_store(Arc::new(CopiedTokens::default()));
+    Ok(config)
+}
+
+/// Address validation tokens for later connections (RFC 9000 §8.1.3). They are kept as copies: what quinn-proto hands
+/// over is a slice of the packet that brought it, which would hold packet memory for as long as the token.
+#[derive(Default)]
+struct CopiedTokens(TokenMemoryCache);
+
+impl TokenStore for CopiedTokens {
+    fn insert(&self, server_name: &str, token: Bytes) {
+        self.0.insert(server_name, Bytes::copy_from_slice(&token));
+    }
+
+    fn take(&self, server_name: &str) -> Option<Bytes> {
+        self.0.take(server_name)
+    }
 }
