@@ -21,7 +21,9 @@ fn every_file_in_configs_is_a_plan() {
     }
     for name in [
         "loopback",
+        "loopback-2x2",
         "tap",
+        "tap-2queues",
         "null",
         "memif-server",
         "memif-client",
