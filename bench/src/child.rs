@@ -64,17 +64,35 @@ pub fn run_json(
     folder: &Path,
     limit: Duration,
 ) -> Result<Value, ChildError> {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let out = folder.join(format!("{program}.out"));
-    let log = folder.join(format!("{program}.log"));
-    let create = |path: &Path| File::create(path).map_err(|error| io(path, error));
+    let log = folder.join(format!("{}.log", name(command)));
+    command.stderr(create(&log)?);
+    run(command, folder, limit, Some(&log))
+}
 
+/// The same for a program whose standard error people want to see while it runs.
+///
+/// # Errors
+/// See [`ChildError`].
+pub fn run_json_aloud(
+    command: &mut Command,
+    folder: &Path,
+    limit: Duration,
+) -> Result<Value, ChildError> {
+    run(command, folder, limit, None)
+}
+
+fn run(
+    command: &mut Command,
+    folder: &Path,
+    limit: Duration,
+    log: Option<&Path>,
+) -> Result<Value, ChildError> {
+    let program = name(command);
+    let out = folder.join(format!("{program}.out"));
+    let shown = log.map_or_else(|| "shown above".to_owned(), |log| log.display().to_string());
     let mut child = command
         .stdin(Stdio::null())
         .stdout(create(&out)?)
-        .stderr(create(&log)?)
         .spawn()
         .map_err(|error| io(Path::new(command.get_program()), error))?;
     let start = Instant::now();
@@ -89,19 +107,19 @@ pub fn run_json(
             return Err(ChildError::TimedOut {
                 program,
                 limit,
-                log: log.display().to_string(),
+                log: shown,
             });
         }
         std::thread::sleep(LOOK);
     };
     if !status.success() {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        let text = log.and_then(|log| std::fs::read_to_string(log).ok());
+        let lines: Vec<&str> = text.iter().flat_map(|text| text.lines()).collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         return Err(ChildError::Failed {
             program,
             status,
-            log: log.display().to_string(),
+            log: shown,
             tail,
         });
     }
@@ -111,6 +129,16 @@ pub fn run_json(
         program,
         problem: format!("no JSON object at the end of its output: {error}"),
     })
+}
+
+fn name(command: &Command) -> String {
+    Path::new(command.get_program())
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn create(path: &Path) -> Result<File, ChildError> {
+    File::create(path).map_err(|error| io(path, error))
 }
 
 /// The object at the end of `text`, in one line or several.

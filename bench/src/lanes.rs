@@ -1,14 +1,16 @@
-//! Two lanes over a link: the engine's way of a packet from transport to driver and back, in one process.
+//! Lanes over a link: the engine's way of a packet from transport to driver and back, in one process.
 
 use std::error::Error;
-use std::net::SocketAddrV6;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Instant;
 
 use hugepages::{Mempool, MempoolConfig};
 use poll::host::{Host, HostConfig, HostRole};
 use poll::wire::Checksum;
-use poll::{Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, Transport, TxPath, link};
+use poll::{
+    Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, Transport, TxPath, link, relay,
+};
 use stoq::transport::IPV6_UDP_HEADERS;
 
 use crate::memory::{LEFT, RIGHT};
@@ -57,8 +59,35 @@ pub struct LaneSettings {
     pub checksum: Checksum,
     /// Shorter received payloads are copied, bytes; the engine's default is [`COPYBREAK`].
     pub rx_copybreak: usize,
-    /// Mbufs of each port's pool; the engine plans [`MBUFS`]. Pools live as long as the process.
+    /// Mbufs of each port's pool for each of its queues; the engine plans [`MBUFS`]. Pools live as long as the process.
     pub mbufs: u32,
+}
+
+/// One end of a link: a port with a queue for each transport.
+pub struct LinkSide<T> {
+    /// Address of the port.
+    pub address: Ipv6Addr,
+    /// Further addresses, each alone in its /64.
+    pub more_addresses: Vec<Ipv6Addr>,
+    /// Where everything goes that is not on the link.
+    pub gateway: Option<Ipv6Addr>,
+    /// The UDP ports that all transports of this end receive on.
+    pub udp_ports: Vec<u16>,
+    /// A transport for each queue, and where its lane counts.
+    pub transports: Vec<(T, Arc<LaneCounters>)>,
+}
+
+impl<T> LinkSide<T> {
+    /// An end at `address` alone.
+    pub fn new(address: SocketAddrV6, transports: Vec<(T, Arc<LaneCounters>)>) -> Self {
+        Self {
+            address: *address.ip(),
+            more_addresses: Vec::new(),
+            gateway: None,
+            udp_ports: vec![address.port()],
+            transports,
+        }
+    }
 }
 
 /// A lane at [`LEFT`] and one at [`RIGHT`], joined by a link of their own.
@@ -72,30 +101,60 @@ pub fn join<A: Transport, B: Transport>(
     left: A,
     right: B,
 ) -> Result<(Lane<A>, Lane<B>), Box<dyn Error>> {
+    let left = LinkSide::new(LEFT, vec![(left, Arc::default())]);
+    let right = LinkSide::new(RIGHT, vec![(right, Arc::default())]);
+    let (left, right) = join_sides(eal, name, settings, left, right)?;
+    let only = "a link has a lane for each transport";
+    let left = left.into_iter().next().ok_or(only)?;
+    let right = right.into_iter().next().ok_or(only)?;
+    Ok((left, right))
+}
+
+/// The lanes of both ends of a link, by queue.
+pub type JoinedLanes<A, B> = (Vec<Lane<A>>, Vec<Lane<B>>);
+
+/// Lanes of two ports that are joined by a link, queue by queue.
+///
+/// # Errors
+/// As [`join`]; or the ends have different numbers of transports.
+pub fn join_sides<A: Transport, B: Transport>(
+    eal: &Eal,
+    name: &str,
+    settings: LaneSettings,
+    left: LinkSide<A>,
+    right: LinkSide<B>,
+) -> Result<JoinedLanes<A, B>, Box<dyn Error>> {
     let names = [format!("{name}l"), format!("{name}r")];
+    let queues = [left.transports.len() as u16, right.transports.len() as u16];
     let pools = [
-        pool(eal, &names[0], settings)?,
-        pool(eal, &names[1], settings)?,
+        pool(eal, &names[0], settings, queues[0])?,
+        pool(eal, &names[1], settings, queues[1])?,
     ];
-    let configs = pools.map(|pool| PortConfig {
+    let config = |end: usize| PortConfig {
         mtu: settings.mtu,
-        queues: 1,
+        queues: queues[end],
         rx_descriptors: DESCRIPTORS,
         tx_descriptors: DESCRIPTORS,
-        pool,
+        pool: pools[end],
         rss_key: None,
-    });
+    };
+    let configs = [config(0), config(1)];
     let [left_end, right_end] = link(eal, [&names[0], &names[1]], [&configs[0], &configs[1]])?;
     Ok((
-        lane(left_end, LEFT, pools, settings, left)?,
-        lane(right_end, RIGHT, [pools[1], pools[0]], settings, right)?,
+        lanes(left_end, left, pools, settings),
+        lanes(right_end, right, [pools[1], pools[0]], settings),
     ))
 }
 
-fn pool(eal: &Eal, name: &str, settings: LaneSettings) -> Result<Mempool, hugepages::PoolError> {
+fn pool(
+    eal: &Eal,
+    name: &str,
+    settings: LaneSettings,
+    queues: u16,
+) -> Result<Mempool, hugepages::PoolError> {
     let config = MempoolConfig {
         name: name.to_owned(),
-        mbufs: settings.mbufs,
+        mbufs: settings.mbufs * u32::from(queues),
         cache: CACHE,
         data_room: HEADROOM
             + (settings.mtu + ETHERNET_VLAN)
@@ -106,45 +165,55 @@ fn pool(eal: &Eal, name: &str, settings: LaneSettings) -> Result<Mempool, hugepa
     Mempool::create(eal.up(), &config)
 }
 
-fn lane<T: Transport>(
-    (port, mut queues): LinkEnd,
-    address: SocketAddrV6,
+fn lanes<T: Transport>(
+    (port, queues): LinkEnd,
+    side: LinkSide<T>,
     [pool, rx_pool]: [Mempool; 2],
     settings: LaneSettings,
-    transport: T,
-) -> Result<Lane<T>, Box<dyn Error>> {
-    let host = Host::new(
-        HostConfig {
-            role: HostRole::Primary,
+) -> Vec<Lane<T>> {
+    let addresses: Vec<_> = std::iter::once(side.address)
+        .chain(side.more_addresses)
+        .map(|address| (address, 64))
+        .collect();
+    let count = queues.len();
+    // One queue needs nobody to pass on to.
+    let relays = if count > 1 { relay(count) } else { Vec::new() };
+    let mut relays = relays.into_iter();
+    let ends = queues.into_iter().zip(side.transports).enumerate();
+    ends.map(|(index, (queue, (transport, counters)))| {
+        let host = HostConfig {
+            role: match index {
+                0 => HostRole::Primary,
+                _ => HostRole::Secondary,
+            },
             mac: port.mac(),
-            addresses: vec![(*address.ip(), 64)],
-            gateway: None,
+            addresses: addresses.clone(),
+            gateway: side.gateway,
             accept_router_advertisements: false,
             mtu: settings.mtu,
-            udp_ports: vec![address.port()],
+            udp_ports: side.udp_ports.clone(),
             verify_checksums: settings.checksum == Checksum::Software,
             tx_checksum: settings.checksum,
             neighbours_max: 64,
             waiting_datagrams_max: 64,
-            seed: 1,
-        },
-        Instant::now(),
-    );
-    let config = LaneConfig {
-        pool,
-        rx_pool,
-        tx_path: settings.tx_path,
-        rx_copybreak: settings.rx_copybreak,
-        pool_low_mark: settings.mbufs as usize / 8,
-        udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
-        relay: None,
-    };
-    let queue = queues.pop().ok_or("the link has no queue")?;
-    Ok(Lane::new(
-        queue,
-        host,
-        transport,
-        config,
-        Arc::new(LaneCounters::default()),
-    ))
+            seed: 1 + index as u64,
+        };
+        let config = LaneConfig {
+            pool,
+            rx_pool,
+            tx_path: settings.tx_path,
+            rx_copybreak: settings.rx_copybreak,
+            pool_low_mark: settings.mbufs as usize * count / 8,
+            udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
+            relay: relays.next(),
+        };
+        Lane::new(
+            queue,
+            Host::new(host, Instant::now()),
+            transport,
+            config,
+            counters,
+        )
+    })
+    .collect()
 }

@@ -10,5 +10,6 @@ pub mod link;
 pub mod machine;
 pub mod memory;
 pub mod samples;
+pub mod scale;
 pub mod settings;
 pub mod shards;
