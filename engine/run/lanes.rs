@@ -97,12 +97,11 @@ fn lane(
 /// is the first of the port's static ones. Without one, answers arrive anywhere and are handed over.
 fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> {
     let rss = port.port.rss()?;
-    let &(address, _) = plan.addresses.first()?;
     Some(RssQueue {
         key: rss.key.clone(),
         table: rss.table.clone(),
         queue: shard.queue,
-        address,
+        addresses: plan.addresses.iter().map(|&(address, _)| address).collect(),
     })
 }
 

@@ -30,10 +30,10 @@ pub struct RssQueue {
     pub table: Vec<u16>,
     /// The queue of the shard.
     pub queue: u16,
-    /// The address that connections go out from: without knowing it there is nothing to hash. It should be one that was
-    /// given to the port in the configuration. Link-local peers are connected to from whatever address the host
-    /// chooses, and from any UDP port.
-    pub address: Ipv6Addr,
+    /// The addresses that connections may go out from: those that were given to the port in the configuration, since
+    /// advertised ones come and go. A connection keeps to the one closest to its peer (RFC 6724 §5, rule 8). Without
+    /// any, and to link-local peers, connections go out from whatever address the host chooses, and any UDP port.
+    pub addresses: Vec<Ipv6Addr>,
 }
 
 /// No UDP ports for clients.
@@ -105,13 +105,17 @@ impl PortChoice {
         let (first, next) = (u32::from(*self.ports.range.start()), self.next);
         let udp_port = |tries: u32| (first + (next + tries) % count) as u16;
         let rss = self.ports.rss.as_ref();
-        let rss = rss.filter(|_| !remote.ip().is_unicast_link_local());
-        let fits = rss.and_then(|rss| {
-            (0..count).find(|&tries| rss.queue_of(remote, udp_port(tries)) == Some(rss.queue))
+        let source = rss.and_then(|rss| rss.source(*remote.ip()));
+        let fits = rss.zip(source).and_then(|(rss, source)| {
+            let leads_here = |tries: &u32| {
+                let local = SocketAddrV6::new(source, udp_port(*tries), 0, 0);
+                rss.queue_of(remote, local) == Some(rss.queue)
+            };
+            (0..count).find(leads_here)
         });
         let tries = fits.unwrap_or(0);
         self.next = (next + tries + 1) % count;
-        (udp_port(tries), rss.map(|rss| rss.address))
+        (udp_port(tries), source)
     }
 
     fn count(&self) -> u32 {
@@ -122,9 +126,20 @@ impl PortChoice {
 }
 
 impl RssQueue {
-    /// The queue that gets what `remote` sends to `udp_port` of ours. `None` without a table.
-    fn queue_of(&self, remote: SocketAddrV6, udp_port: u16) -> Option<u16> {
-        let local = SocketAddrV6::new(self.address, udp_port, 0, 0);
+    /// The address to connect to `remote` from.
+    fn source(&self, remote: Ipv6Addr) -> Option<Ipv6Addr> {
+        if remote.is_unicast_link_local() {
+            return None;
+        }
+        let common = |address: &Ipv6Addr| (address.to_bits() ^ remote.to_bits()).leading_zeros();
+        let addresses = self.addresses.iter().copied();
+        addresses
+            .filter(|address| !address.is_unicast_link_local())
+            .max_by_key(common)
+    }
+
+    /// The queue that gets what `remote` sends to `local`. `None` without a table.
+    fn queue_of(&self, remote: SocketAddrV6, local: SocketAddrV6) -> Option<u16> {
         let hash = toeplitz(&self.key, remote, local);
         let mask = self.table.len().checked_sub(1)?;
         self.table.get(hash as usize & mask).copied()
@@ -151,7 +166,9 @@ mod tests {
             key: (0..40).map(|n: u8| n.wrapping_mul(37) ^ 0x6d).collect(),
             table: (0..128).map(|entry| entry % queues).collect(),
             queue,
-            address: "2001:db8:1::1".parse().unwrap(),
+            addresses: ["fe80::1", "fd00::1", "2001:db8:1::1"]
+                .map(|address| address.parse().unwrap())
+                .to_vec(),
         }
     }
 
@@ -170,8 +187,9 @@ mod tests {
                 let to = remote(host, 443);
                 let (udp_port, address) = choice.choose(to);
                 assert!(choice.ports.range.contains(&udp_port));
-                assert_eq!(address, Some(rss.address));
-                let local = SocketAddrV6::new(rss.address, udp_port, 0, 0);
+                // Of the three, the one closest to the peer.
+                assert_eq!(address, Some(rss.addresses[2]));
+                let local = SocketAddrV6::new(rss.addresses[2], udp_port, 0, 0);
                 let entry = toeplitz(&rss.key, to, local) as usize % rss.table.len();
                 assert_eq!(rss.table[entry], queue);
                 seen.insert(udp_port);
@@ -203,6 +221,11 @@ mod tests {
         let mut local = choice(Some(rss(4, 0)));
         let link_local = SocketAddrV6::new("fe80::2".parse().unwrap(), 443, 0, 0);
         assert_eq!(local.choose(link_local).1, None);
+        let mut unaddressed = choice(Some(RssQueue {
+            addresses: vec!["fe80::1".parse().unwrap()],
+            ..rss(4, 0)
+        }));
+        assert_eq!(unaddressed.choose(remote(1, 443)).1, None);
     }
 
     #[test]

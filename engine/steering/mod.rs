@@ -199,10 +199,10 @@ mod tests {
             ..datagram(b"")
         };
         ends[0].hand_over(1, datagram).unwrap();
-        assert!(!buffer.try_reclaim(200), "the datagram is still there");
+        assert!(!buffer.try_reclaim(100), "the datagram is still there");
         let first = ends.remove(0);
         drop(ends);
-        assert!(buffer.try_reclaim(200));
+        assert!(buffer.try_reclaim(100));
         drop(first);
     }
 

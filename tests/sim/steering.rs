@@ -522,7 +522,7 @@ fn answers_to_clients_hash_to_their_queue() {
             key: key.clone(),
             table: table.clone(),
             queue,
-            address: address(1),
+            addresses: vec![address(1)],
         })
     };
     let (handed_over, received) = client_shards(rss, hashed());
