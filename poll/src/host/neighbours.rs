@@ -13,12 +13,19 @@
 //! The table never grows: its slots are made once. What the host needs to send may replace an entry that is not in use,
 //! what it merely overhears may only fill a free slot. So a flood of invented senders costs nothing but free slots.
 
+mod entry;
+
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::keyed::{KeyedHash, Random};
+use crate::deadline::earlier;
 use crate::wire::MacAddr;
+use entry::{Neighbour, Slot, State};
+
+pub(super) use entry::{Advertised, Event, Resolution};
+pub use entry::{NeighbourInfo, Reachability};
 
 /// Time between solicitations for one neighbour (RFC 4861 §10, RETRANS_TIMER).
 pub(super) const RETRANSMIT: Duration = Duration::from_secs(1);
@@ -33,87 +40,6 @@ const DELAY_FIRST_PROBE: Duration = Duration::from_secs(5);
 const CANDIDATES_MAX: usize = 64;
 /// Timers that fall due within this time of each other are run together.
 const TIMER_GRAIN: Duration = Duration::from_millis(10);
-
-/// What is known of a neighbour (RFC 4861 §7.3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reachability {
-    /// It was asked for its MAC address and has not answered yet.
-    Incomplete,
-    /// It was confirmed a short time ago.
-    Reachable,
-    /// Its MAC address is known; whether it still answers is not.
-    Stale,
-    /// Stale and in use: traffic has some seconds to confirm it.
-    Delay,
-    /// It was asked by unicast whether it still answers.
-    Probe,
-}
-
-/// An entry of the neighbour cache, as it can be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NeighbourInfo {
-    /// Its address.
-    pub address: Ipv6Addr,
-    /// Its MAC address; none while [`Reachability::Incomplete`].
-    pub mac: Option<MacAddr>,
-    /// What is known of it.
-    pub reachability: Reachability,
-}
-
-/// The answer to "where do I send this?".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resolution {
-    /// To `mac`; ask again after `until`.
-    Ready { mac: MacAddr, until: Instant },
-    /// The neighbour was asked; `first`: a solicitation is to be sent at once.
-    Waiting { first: bool },
-    /// No slot is free, and no entry may go.
-    Full,
-}
-
-/// What a timer found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// Ask for the MAC address of this neighbour, by multicast.
-    Solicit(Ipv6Addr),
-    /// Ask this neighbour whether it is still there, by unicast.
-    Probe(Ipv6Addr, MacAddr),
-    /// This neighbour did not answer; its entry is gone.
-    Failed(Ipv6Addr),
-}
-
-/// What a neighbour advertisement says.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Advertised {
-    pub(super) mac: Option<MacAddr>,
-    pub(super) solicited: bool,
-    pub(super) overrides: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Incomplete { sent: u8, due: Instant },
-    Reachable { until: Instant },
-    Stale,
-    Delay { due: Instant },
-    Probe { sent: u8, due: Instant },
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Neighbour {
-    address: Ipv6Addr,
-    /// Means nothing while incomplete.
-    mac: MacAddr,
-    state: State,
-    last_used: Instant,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    neighbour: Option<Neighbour>,
-    /// The slot is in the list of timers. It leaves it when that list is next gone through.
-    timed: bool,
-}
 
 #[derive(Debug)]
 pub(super) struct Neighbours {
@@ -304,7 +230,7 @@ impl Neighbours {
             let (event, due) = self.run_slot(now, slot);
             match due {
                 Some(due) => {
-                    self.next_due = Some(self.next_due.map_or(due, |earliest| earliest.min(due)));
+                    self.next_due = earlier(self.next_due, Some(due));
                     self.cursor += 1;
                 }
                 None => {
@@ -338,21 +264,7 @@ impl Neighbours {
         self.slots
             .iter()
             .filter_map(|slot| slot.neighbour)
-            .map(move |neighbour| {
-                let reachability = match neighbour.state {
-                    State::Incomplete { .. } => Reachability::Incomplete,
-                    State::Reachable { until } if now < until => Reachability::Reachable,
-                    State::Reachable { .. } | State::Stale => Reachability::Stale,
-                    State::Delay { .. } => Reachability::Delay,
-                    State::Probe { .. } => Reachability::Probe,
-                };
-                let known = reachability != Reachability::Incomplete;
-                NeighbourInfo {
-                    address: neighbour.address,
-                    mac: known.then_some(neighbour.mac),
-                    reachability,
-                }
-            })
+            .map(move |neighbour| neighbour.info(now))
     }
 
     fn start(
@@ -465,7 +377,7 @@ impl Neighbours {
         {
             self.timed.push(index);
         }
-        self.due = Some(self.due.map_or(due, |earliest| earliest.min(due)));
+        self.due = earlier(self.due, Some(due));
     }
 
     fn find(&self, address: Ipv6Addr) -> Option<u32> {
