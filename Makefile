@@ -32,9 +32,10 @@ test: venv ## formatting, clippy, docs, then unit, property, integration and pee
 peers: venv ## only the tests of the engine as a process: peers, devices, bad input
 	$(CARGO) test --test system
 
-bench: setup ## micro-benchmarks, then the engine against its ceilings
+bench: setup ## micro-benchmarks, the engine against its ceilings, and at scale beside quinn (about half an hour)
 	$(CARGO) bench -p bench
 	$(CARGO) run --release -p bench --bin compare
+	$(CARGO) run --release -p bench --bin scale
 
 soak: build venv ## minutes of load, with memory and buffers watched
 	@scripts/soak.sh $(ENGINE)
