@@ -150,7 +150,7 @@ pub(crate) fn drops_of_device(device: &DeviceStats) -> [(&'static str, u64); 3] 
 }
 
 /// What a shard dropped, by name.
-pub(crate) fn drops_of_shard(counters: &ShardCounters) -> [(&'static str, u64); 9] {
+pub(crate) fn drops_of_shard(counters: &ShardCounters) -> [(&'static str, u64); 10] {
     [
         ("unknown_udp_port", counters.dropped_unknown_udp_port.get()),
         ("quic_ignored", counters.dropped_quic_ignored.get()),
@@ -158,6 +158,7 @@ pub(crate) fn drops_of_shard(counters: &ShardCounters) -> [(&'static str, u64); 
         ("strangers", counters.dropped_strangers.get()),
         ("incoming_full", counters.dropped_incoming_full.get()),
         ("prefix_rate", counters.dropped_prefix_rate.get()),
+        ("handshake_moved", counters.dropped_handshake_moved.get()),
         ("tx_stateless_rate", counters.dropped_stateless_rate.get()),
         (
             "tx_response_queue_full",

@@ -148,6 +148,8 @@ pub struct ShardCounters {
     pub dropped_prefix_rate: Counter,
     /// Initial packets of unknown connections dropped unopened, because too many before them had led to nothing.
     pub dropped_strangers: Counter,
+    /// Datagrams of a handshake in flight that came from another address than its first.
+    pub dropped_handshake_moved: Counter,
     /// Version negotiations and stateless resets that were not sent, because too many had been.
     pub dropped_stateless_rate: Counter,
     /// Datagrams dropped because no endpoint uses their UDP port.

@@ -109,6 +109,11 @@ impl Entry {
         v6(self.quinn.remote_address())
     }
 
+    /// True when `remote` is not where the peer was last.
+    pub(crate) fn has_moved(&self, remote: SocketAddrV6) -> bool {
+        canonical(self.remote_address()) != canonical(remote)
+    }
+
     /// The peer's identity, looked up at the first call after the handshake has verified it.
     pub(crate) fn peer_identity(&self) -> Option<&PeerIdentity> {
         if self.identity.get().is_none() {

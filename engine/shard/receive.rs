@@ -73,14 +73,22 @@ impl Core {
         );
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                self.counters.udp_to_connections.add(1);
                 self.responses.recycle(buffer);
                 let index = endpoint.routes.get(handle.0).copied().unwrap_or(u32::MAX);
-                if let Some(entry) = self.entries.get_mut(index as usize) {
-                    entry.quinn.handle_event(event);
-                    entry.touched = true;
-                    mark(&mut entry.dirty, &mut self.dirty, index);
+                let Some(entry) = self.entries.get_mut(index as usize) else {
+                    self.counters.dropped_quic_ignored.add(1);
+                    return;
+                };
+                // quinn-proto counts a datagram for the address it answers to, wherever it came from: an attacker could
+                // raise what a server may send to a victim (RFC 9000 §8.1). Nobody moves so early (§9).
+                if !entry.established && entry.is_incoming() && entry.has_moved(remote) {
+                    self.counters.dropped_handshake_moved.add(1);
+                    return;
                 }
+                self.counters.udp_to_connections.add(1);
+                entry.quinn.handle_event(event);
+                entry.touched = true;
+                mark(&mut entry.dirty, &mut self.dirty, index);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
                 let has_token = claim == Claim::Initial { has_token: true };

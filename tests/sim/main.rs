@@ -1,6 +1,7 @@
 //! Shards in a simulated network: a virtual clock, no device, and faults from a seed.
 
 mod apps;
+mod attack;
 mod hostile;
 mod lifecycle;
 mod net;

@@ -18,6 +18,8 @@ use stoq::transport::TransportSettings;
 pub const UDP_PORT: u16 = 4433;
 /// The largest UDP payload of a link, as with an IP MTU of 1500.
 pub const PAYLOAD_MAX: u16 = 1_452;
+/// Frames that wait in a receive ring at most.
+const RING: usize = 1_024;
 /// Datagrams that a worker pulls in a turn.
 const BURST: usize = 32;
 
@@ -99,6 +101,11 @@ pub struct Net {
     pub tap: Option<Vec<Wire>>,
     /// How a port with several shards spreads what it receives: by flow, unless a test wants it otherwise.
     pub queues: Queues,
+    /// The node whose device takes no frames.
+    pub stalled: Option<usize>,
+    /// The node whose lcore does not run. What arrives for it waits, as in a receive ring.
+    pub away: Option<usize>,
+    waiting: Vec<Wire>,
     nodes: Vec<Node>,
     flights: BinaryHeap<Reverse<Flight>>,
     serial: u64,
@@ -116,6 +123,9 @@ impl Net {
             behind_nat: 0,
             tap: None,
             queues: Box::new(by_flow),
+            stalled: None,
+            away: None,
+            waiting: Vec::new(),
             nodes: Vec::new(),
             flights: BinaryHeap::new(),
             serial: 0,
@@ -210,8 +220,16 @@ impl Net {
                 self.deliver(flight.wire);
             }
         }
+        if self.away.is_none() {
+            for wire in std::mem::take(&mut self.waiting) {
+                self.deliver(wire);
+            }
+        }
         let mut next = self.flights.peek().map(|flight| flight.0.at);
         for index in 0..self.nodes.len() {
+            if self.away == Some(index) {
+                continue;
+            }
             let full = self.pull(index);
             let node = &mut self.nodes[index];
             let mut at = node.shard.timeout();
@@ -236,6 +254,13 @@ impl Net {
 
     /// A worker's turn; returns whether the node could not send all it had.
     fn pull(&mut self, index: usize) -> bool {
+        if self.stalled == Some(index) {
+            let node = &mut self.nodes[index];
+            node.shard.advance(self.now);
+            // The worker looks again before long.
+            node.free_at = self.now + Duration::from_millis(1);
+            return true;
+        }
         let mut buf = Vec::with_capacity(usize::from(PAYLOAD_MAX));
         for _ in 0..BURST {
             let node = &mut self.nodes[index];
@@ -296,6 +321,13 @@ impl Net {
     fn deliver(&mut self, mut wire: Wire) {
         if *wire.to.ip() == address(1) && self.nat == Some(wire.to.port()) {
             wire.to.set_port(self.behind_nat);
+        }
+        let away = self.away.and_then(|away| self.nodes.get(away));
+        if away.is_some_and(|node| node.address == *wire.to.ip()) {
+            if self.waiting.len() < RING {
+                self.waiting.push(wire);
+            }
+            return;
         }
         let here = |node: &&mut Node| node.address == *wire.to.ip();
         let mut shards: Vec<_> = self.nodes.iter_mut().filter(here).collect();
