@@ -18,3 +18,4 @@ mod loopback;
 mod peers_alone;
 mod quinn_over_tap;
 mod raw_over_tap;
+mod two_queues;

@@ -28,6 +28,7 @@ pub struct TapLab {
     /// Certificates of this test.
     pub pki: Pki,
     folder: TempDir,
+    queues: u16,
     _turn: Turn,
 }
 
@@ -44,8 +45,16 @@ impl TapLab {
             namespace,
             pki,
             folder,
+            queues: 1,
             _turn: turn,
         })
+    }
+
+    /// As `new`, for an engine with two queues on its port, and a shard with an lcore for each:
+    /// `server` and `server-1`.
+    pub fn with_two_queues() -> Option<Self> {
+        let lab = Self::new(&[Need::TwoCpus])?;
+        Some(Self { queues: 2, ..lab })
     }
 
     /// The folder of the test, removed with it.
@@ -81,12 +90,16 @@ impl TapLab {
     pub fn listen(&mut self, listener_lines: &str) {
         let Pki { server, .. } = &self.pki;
         let (certificate, key) = (server.certificate.display(), server.key.display());
+        let shards = match self.queues {
+            1 => "server",
+            _ => "[server, server-1]",
+        };
         self.start(&format!(
             "identities:
   - {{ name: server, certificate: {certificate}, key: {key} }}
 listeners:
   - name: main
-    shard: server
+    shard: {shards}
     udp_port: {SERVER_PORT}
     identity: server
 {listener_lines}
@@ -97,11 +110,16 @@ listeners:
     /// Starts the engine as a client of `KERNEL_ADDRESS` that trusts the authority; `work` is the
     /// YAML of what it does, in lines indented by four spaces. The server must run already.
     pub fn connect(&mut self, work: &str) {
+        self.connect_from("server", work);
+    }
+
+    /// As `connect`, with a client that runs on the shard of this name.
+    pub fn connect_from(&mut self, shard: &str, work: &str) {
         let anchor = self.pki.anchor.display();
         self.start(&format!(
             "clients:
   - name: work
-    shard: server
+    shard: {shard}
     remote: \"[{KERNEL_ADDRESS}]:{SERVER_PORT}\"
     server_name: localhost
     trust: {{ anchors: [{anchor}] }}
@@ -110,16 +128,23 @@ listeners:
         ));
     }
 
-    /// Starts the engine with its TAP port, one shard named `server`, and `yaml` after that.
+    /// Starts the engine with its TAP port, its shards, and `yaml` after that.
     pub fn start(&mut self, yaml: &str) {
         let config = self.folder.path().join("engine.yaml");
+        let (lcores, second) = match self.queues {
+            1 => ("0", ""),
+            _ => (
+                "0-1",
+                "  - { name: server-1, port: tap, queue: 1, lcore: 1, idle: adaptive }\n",
+            ),
+        };
         let head = format!(
-            "eal: [\"-l\", \"0\", \"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \"--vdev=net_tap0,iface={INTERFACE}\"]
+            "eal: [\"-l\", \"{lcores}\", \"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \"--vdev=net_tap0,iface={INTERFACE}\"]
 ports:
   - {{ name: tap, device: net_tap0, mtu: {MTU}, addresses: [\"{ENGINE_ADDRESS}/64\"] }}
 shards:
   - {{ name: server, port: tap, queue: 0, lcore: 0, idle: adaptive }}
-"
+{second}"
         );
         std::fs::write(&config, head + yaml).expect("the test folder is writable");
         let engine = self.namespace.inside(|| Engine::run(&config));

@@ -20,6 +20,8 @@ pub enum Need {
     Tun,
     /// The `ip` command of iproute2.
     Ip,
+    /// A CPU for each of two lcores.
+    TwoCpus,
     /// Python with aioquic: `make venv`.
     Aioquic,
 }
@@ -37,6 +39,10 @@ impl Need {
                     .status()
                     .is_ok();
                 (!found).then(|| "no `ip` command: install iproute2".into())
+            }
+            Self::TwoCpus => {
+                let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+                (cpus < 2).then(|| "one CPU, and two lcores need two".into())
             }
             Self::Aioquic => (!Aioquic::python().exists())
                 .then(|| format!("no {}: run `make venv`", Aioquic::python().display())),
