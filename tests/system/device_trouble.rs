@@ -11,7 +11,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Digest, Engine, Hasher, Outcome, Pki, TapLab, Turn, blocks, write_file};
+use crate::harness::{
+    Digest, Engine, Hasher, Namespace, Need, Outcome, Pki, TapLab, Turn, blocks, write_file,
+};
 use crate::quinn_peer::{self as quinn, ClientOptions};
 
 /// Bytes of a transfer: more than what is on its way at any time, several times.
@@ -79,6 +81,11 @@ fn expect_connections(report: &Value, accepted: u64, lost: u64) {
     assert_eq!(report["connections"]["lost"], lost, "{report:#}");
 }
 
+/// Fails the test unless the device refused frames for a while.
+fn expect_stalled(report: &Value) {
+    assert!(report["tx"]["stalled"].as_u64() > Some(0), "{report:#}");
+}
+
 #[test]
 fn transfer_survives_a_link_that_goes_down() {
     let Some(mut lab) = serving_lab("") else {
@@ -94,7 +101,13 @@ fn transfer_survives_a_link_that_goes_down() {
         echo_through(&connection, flap).await;
         connection.close(0_u32.into(), b"done");
     });
-    expect_connections(&lab.stop().expect_clean(), 1, 0);
+    let outcome = lab.stop();
+    let report = outcome.expect_clean();
+    expect_connections(&report, 1, 0);
+    expect_stalled(&report);
+    for words in ["link is down", "link is up again"] {
+        assert!(outcome.log.contains(words), "no {words:?}: {outcome}");
+    }
 }
 
 #[test]
@@ -337,4 +350,60 @@ fn memif_peer_dies_and_its_successor_is_served() {
     let outcome = server.stop();
     let report = outcome.expect_clean();
     expect_connections(&report, 2, 1);
+}
+
+#[test]
+fn transfer_survives_a_peer_that_takes_no_frames_for_a_while() {
+    let Some(memif) = Memif::new() else { return };
+    let digest = write_file(&memif.folder.path().join("www/big.bin"), 4 * SIZE);
+    let server = memif.server();
+    let output = memif.output("downloads");
+    let client = memif.client(&output);
+    wait_for_bytes(&output, SIZE / 4);
+    // Nobody empties the server's transmit ring.
+    client.signal(Signal::STOP);
+    std::thread::sleep(OUTAGE);
+    client.signal(Signal::CONT);
+    client.wait(Duration::from_secs(120)).expect_clean();
+    assert_eq!(Digest::of_file(&output.join("big.bin")), digest);
+    let report = server.stop().expect_clean();
+    expect_connections(&report, 1, 0);
+    expect_stalled(&report);
+}
+
+#[test]
+fn engine_outlives_an_af_packet_interface() {
+    let Some(_turn) = Turn::take(&[Need::Root, Need::Ip]) else {
+        return;
+    };
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the target is writable");
+    let namespace = Namespace::new();
+    namespace.ip(&[
+        "link", "add", "left", "type", "veth", "peer", "name", "right",
+    ]);
+    for interface in ["left", "right"] {
+        namespace.ip(&["link", "set", interface, "up"]);
+    }
+    let config = folder.path().join("engine.yaml");
+    // The gateway does not exist: the engine goes on asking for it.
+    let yaml = "eal: [\"-l\", \"0\", \"--no-huge\", \"-m\", \"256\", \"--no-pci\", \"--no-shconf\", \"--vdev=net_af_packet0,iface=left\"]
+ports:
+  - { name: wire, device: net_af_packet0, addresses: [\"fd00:5701::1/64\"], link_up_timeout: 100ms }
+shards:
+  - { name: work, port: wire, queue: 0, lcore: 0, idle: adaptive }
+clients:
+  - name: work
+    shard: work
+    remote: \"[fd00:5701::2]:4433\"
+    trust: { insecure: true }
+    perf: { download: 1MiB }
+run: { exit_when_clients_finish: false, drain_timeout: 1s }
+";
+    std::fs::write(&config, yaml).expect("the test folder is writable");
+    let engine = namespace.inside(|| Engine::run(&config));
+    engine.wait_until_ready();
+    namespace.ip(&["link", "delete", "left"]);
+    // The driver does not notice; the engine goes on with what it is given.
+    std::thread::sleep(OUTAGE);
+    engine.stop().expect_clean();
 }
