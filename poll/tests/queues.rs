@@ -11,7 +11,7 @@ use common::{
 use hugepages::PacketAlloc;
 use poll::wire::DropReason;
 use poll::wire::icmpv6::Message;
-use poll::{Eal, Lane, LaneStats, Transport};
+use poll::{Control, Eal, IdlePolicy, Lane, LaneStats, Stop, Transport, Worker};
 
 #[global_allocator]
 static ALLOCATOR: PacketAlloc = PacketAlloc;
@@ -31,6 +31,7 @@ fn the_queues_of_a_port_are_one_host() {
     an_answer_on_the_first_queue_reaches_the_one_that_asked(&eal);
     packet_too_big_on_the_first_queue_is_heeded_by_all(&eal);
     a_flood_of_neighbour_discovery_is_relayed_within_bounds(&eal);
+    lanes_that_share_an_lcore_account_their_own_time(&eal);
     eal.cleanup().expect("no mbuf is out");
 }
 
@@ -188,6 +189,26 @@ fn a_flood_of_neighbour_discovery_is_relayed_within_bounds(eal: &Eal) {
     // A frame that came by the relay goes no further.
     assert_eq!(first.relayed, before[0].relayed);
     assert_eq!(second.relay_received, before[1].relay_received);
+}
+
+fn lanes_that_share_an_lcore_account_their_own_time(eal: &Eal) {
+    let (mut station, mut wire) = station_and_wire(eal, with_queues(2));
+    let now = settle(&mut station, &mut wire);
+    wire.inject(0, &[solicitation()]);
+    station.turn(now);
+    let busy = |lane: usize| station.counters[lane].read().busy_ns;
+    let turns = |lane: usize| station.counters[lane].read().turns;
+    let before = station.lanes.each_stats().map(|stats| stats.turns);
+    // One turn of a worker in which the first lane has something to send and the second has nothing to do.
+    station.probes[0].send(THEIRS, b"hello");
+    let control = Control::new(1);
+    control.request(Stop::Now);
+    let lanes = std::mem::take(&mut station.lanes);
+    let ended = Worker::new(lanes, IdlePolicy::Busy).run(&control);
+    assert_eq!([turns(0), turns(1)], before.map(|turns| turns + 1));
+    assert!(busy(0) > 0);
+    assert_eq!(busy(1), 0);
+    drop(ended);
 }
 
 /// The counters of two lanes.

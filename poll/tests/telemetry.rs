@@ -15,18 +15,22 @@ use rustix::net::{
 /// Longer than any answer.
 const BUFFER: usize = 32 * 1024;
 
+/// Where EAL puts its run-time files: root's folder, else that of the login session, else /tmp.
+fn folder(prefix: &str) -> PathBuf {
+    let base = if rustix::process::geteuid().is_root() {
+        PathBuf::from("/var/run")
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from)
+    };
+    base.join("dpdk").join(prefix)
+}
+
 /// The asking side.
 struct Client(OwnedFd);
 
 impl Client {
     fn connect(prefix: &str) -> Self {
-        // Where EAL puts it: root's folder, else that of the login session, else /tmp.
-        let base = if rustix::process::geteuid().is_root() {
-            PathBuf::from("/var/run")
-        } else {
-            std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from)
-        };
-        let path = base.join("dpdk").join(prefix).join("dpdk_telemetry.v2");
+        let path = folder(prefix).join("dpdk_telemetry.v2");
         let address = SocketAddrUnix::new(&path).expect("a short path");
         let fd = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
         set_socket_timeout(&fd, Timeout::Recv, Some(Duration::from_secs(10))).expect("a time-out");
@@ -198,4 +202,6 @@ fn commands_are_answered_in_json() {
     assert_eq!(count, 1, "{listed:?}");
     drop(client);
     eal.cleanup().expect("nothing is open");
+    // EAL leaves it; the prefix is used once.
+    std::fs::remove_dir_all(folder(&prefix)).expect("EAL has made it");
 }

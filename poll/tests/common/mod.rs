@@ -20,8 +20,8 @@ use poll::host::{Host, HostConfig, HostRole};
 use poll::wire::icmpv6::{Icmpv6Headers, Message, ND_HOP_LIMIT, emit};
 use poll::wire::{Checksum, MacAddr, Parsed, UdpHeaders, emit_udp_headers, parse, solicited_node};
 use poll::{
-    Datagram, Eal, Ecn, Lane, LaneConfig, Path, Port, PortConfig, QueuePair, Relay, Transmit,
-    Transport, TxPath, link, relay,
+    Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig, QueuePair, Relay,
+    Transmit, Transport, TxPath, link, relay,
 };
 
 /// The address of the hosts under test, and that of the other end.
@@ -134,6 +134,7 @@ pub struct Station {
     pub pool: Mempool,
     pub lanes: Vec<Lane<Probe>>,
     pub probes: Vec<Probe>,
+    pub counters: Vec<Arc<LaneCounters>>,
     _port: Port,
 }
 
@@ -187,12 +188,19 @@ fn station(
     let mac = port.mac();
     let probes: Vec<Probe> = queues.iter().map(|_| Probe::default()).collect();
     let relays = relay(queues.len());
+    let counters: Vec<Arc<LaneCounters>> = queues.iter().map(|_| Arc::default()).collect();
     let lanes = queues.into_iter().zip(relays).zip(&probes).enumerate();
     let lanes = lanes
         .map(|(index, ((queue, relay), probe))| {
             let host = host(index, mac, address);
             let config = lane_config(pools, setup, relay);
-            Lane::new(queue, host, probe.clone(), config, Arc::default())
+            Lane::new(
+                queue,
+                host,
+                probe.clone(),
+                config,
+                Arc::clone(&counters[index]),
+            )
         })
         .collect();
     Station {
@@ -200,6 +208,7 @@ fn station(
         pool: pools[0],
         lanes,
         probes,
+        counters,
         _port: port,
     }
 }
