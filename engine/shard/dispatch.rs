@@ -187,7 +187,8 @@ impl Delivery<'_> {
         // A client has known its key since it connected, a service since the connection was announced to it.
         if client || was != Phase::Handshaking {
             let key = self.entry.key;
-            self.call(|application, _| application.closed(key, reason));
+            let reason = detached(reason);
+            self.call(|application, _| application.closed(key, &reason));
         }
     }
 
@@ -211,6 +212,22 @@ impl Delivery<'_> {
             callback(application, &mut connection);
         }
     }
+}
+
+/// The same reason, but the peer's words in it are copied: they are a slice of the packet that brought them, which an
+/// application that keeps the reason would keep, too.
+fn detached(reason: &ConnectionError) -> ConnectionError {
+    let mut reason = reason.clone();
+    match &mut reason {
+        ConnectionError::ApplicationClosed(close) => {
+            close.reason = Bytes::copy_from_slice(&close.reason);
+        }
+        ConnectionError::ConnectionClosed(close) => {
+            close.reason = Bytes::copy_from_slice(&close.reason);
+        }
+        _ => {}
+    }
+    reason
 }
 
 /// Whether an end is a loss, rather than a close by either application.
