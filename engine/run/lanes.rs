@@ -94,7 +94,7 @@ fn lane(
 }
 
 /// How answers to the shard's clients find its queue. The hash covers our address, so it has to be known beforehand: it
-/// is the first of the port's static ones. Without one, answers arrive anywhere and are handed over.
+/// is one of the port's static ones. Without one, answers arrive anywhere and are handed over.
 fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> {
     let rss = port.port.rss()?;
     Some(RssQueue {

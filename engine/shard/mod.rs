@@ -1,14 +1,17 @@
 //! The shard: quinn-proto endpoints and connections, timers, fair turns, and the applications on top.
 //!
-//! A [`Shard`] is everything that one (port, queue pair, lcore) knows of QUIC. It shares nothing with other shards,
-//! does no I/O and reads no clock: the worker hands it datagrams and asks for some, with the time as an argument
-//! ([`poll::Transport`]). A virtual clock does as well, and that is how it is tested.
+//! A [`Shard`] is everything that one (port, queue pair, lcore) knows of QUIC. It does no I/O and reads no clock: the
+//! worker hands it datagrams and asks for some, with the time as an argument ([`poll::Transport`]). A virtual clock does
+//! as well, and that is how it is tested. It shares nothing with other shards but keys, and an inbox for datagrams that
+//! arrived on the wrong queue ([`steering`](crate::steering)).
 //!
 //! One turn of the worker's loop, seen from here:
 //!
 //! ```text
-//!   receive    ×n   endpoint finds the connection, the connection decrypts and marks itself
-//!   transmit   first: timers due, marked connections deliver events to their applications, applications due
+//!   receive    ×n   a connection ID that names another shard: handed over to it, unopened
+//!                   else: the gate, the endpoint finds the connection, which decrypts and marks itself
+//!   transmit   first: what others handed over, timers due, marked connections deliver events to their applications,
+//!                     applications due
 //!              then:  ready connections in turns, `turn_budget` datagrams each, and stateless answers in between
 //!              …until there is nothing to send or the burst is full: then the rest stays as it is
 //!   timeout         the past if something is left over, else the earliest timer

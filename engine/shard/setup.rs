@@ -159,8 +159,8 @@ impl Randomness {
 
     /// A random number.
     pub(super) fn number(&mut self) -> Result<u128, ShardError> {
-        let seed = self.seed()?;
-        let (number, _) = seed.split_at(16);
-        Ok(number.iter().fold(0, |n, &byte| n << 8 | u128::from(byte)))
+        let mut number = [0; 16];
+        number.copy_from_slice(&self.seed()?[..16]);
+        Ok(u128::from_le_bytes(number))
     }
 }

@@ -102,7 +102,11 @@ impl Steering {
     /// The next datagram that another shard handed over.
     #[inline]
     pub(crate) fn take(&self) -> Option<Datagram> {
-        self.inbox.try_recv().ok()
+        // Most are empty, and this finds out without a memory fence.
+        match self.inbox.is_empty() {
+            true => None,
+            false => self.inbox.try_recv().ok(),
+        }
     }
 
     /// True while there is something to [`take`](Self::take).

@@ -1,17 +1,18 @@
 //! Several shards on one port: whatever the network does to the addresses, a connection stays on its shard.
 
+use std::net::SocketAddrV6;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use poll::toeplitz;
+use poll::{Ecn, Transport, toeplitz};
 use quinn_proto::{ConnectionError, TokenStore};
 use stoq::app::{Application, ConnectTarget};
-use stoq::shard::{ListenerConfig, ServiceConfig, ShardConfig};
+use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig};
 use stoq::steering::{CidCodec, CidConfig, CidKey, ClientPorts, RssQueue, Steering, mesh};
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Queues, Random, Setup, UDP_PORT, Wire, address};
+use crate::net::{Link, Net, Queues, Random, Setup, UDP_PORT, Wire, address, listener};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
@@ -209,6 +210,100 @@ fn a_client_whose_nat_moves_it_to_another_queue_stays_on_its_shard() {
     assert_eq!((taken_over, full), (end, 0));
     assert!(log.reasons().is_empty() && server.reasons().is_empty());
     assert_eq!(server.lock().connected.len(), 1);
+}
+
+#[test]
+fn a_shard_takes_over_so_much_in_a_turn_and_wants_another() {
+    let setup = Setup::default();
+    let server = Log::default();
+    let (mut net, nodes) = world(&setup, Link::default(), 2, &server, Vec::new());
+    net.settle();
+    // IDs of the second shard, on the queue of the first: of no connection, so each is the end of the matter.
+    net.queues = only(0);
+    for nonce in 0..100 {
+        let mut payload = vec![0x40];
+        payload.extend_from_slice(&codec().encode(1, nonce));
+        payload.resize(30, 0);
+        net.inject(Wire {
+            from: SocketAddrV6::new(address(9), 1_234, 0, 0),
+            to: listener(0),
+            ecn: Ecn::NotEct,
+            payload,
+        });
+    }
+    let (now, owner) = (net.now, net.counters(nodes[1]));
+    assert_eq!(net.counters(nodes[0]).handed_over.get(), 100);
+    let shard = net.shard(nodes[1]);
+    let wants_a_turn = |shard: &mut Shard| shard.timeout().is_some_and(|at| at <= now);
+    assert!(wants_a_turn(shard));
+    shard.advance(now);
+    let taken_over = owner.taken_over.get();
+    assert!((1..100).contains(&taken_over), "{taken_over} in a turn");
+    shard.advance(now);
+    assert_eq!(owner.taken_over.get(), taken_over, "the same turn");
+    while wants_a_turn(shard) {
+        shard.advance(now);
+        while shard
+            .transmit(now, &mut Vec::with_capacity(1_452))
+            .is_some()
+        {}
+    }
+    assert_eq!(owner.taken_over.get(), 100);
+    assert_eq!(owner.udp_received.get(), 0);
+}
+
+#[test]
+fn shards_of_several_numbers_that_stop_finish_and_leave_nothing_behind() {
+    let setup = Setup::default();
+    let (server, log) = (Log::default(), Log::default());
+    let mut client = Client::new(&log, setup.target("test"), both_ways());
+    client.connections = 6;
+    let mesh = mesh(&codec(), &[7, 0, 255], 64);
+    let link = Link {
+        rate: Some(20_000_000),
+        ..Link::default()
+    };
+    let (mut net, nodes) = world_with(&setup, link, mesh, &server, vec![Box::new(client)]);
+    net.queues = anywhere();
+    net.run_for(SECOND / 5);
+    assert!(log.lock().completed.is_empty());
+    for &node in &nodes {
+        net.stop(node);
+    }
+    // Streams in use may finish.
+    net.run_until(10 * SECOND, |net| {
+        nodes.iter().all(|&node| net.shard(node).is_drained())
+    });
+    assert_eq!(log.lock().completed.len(), 12);
+    net.run_for(5 * SECOND);
+    for &node in &nodes {
+        assert_eq!(net.counters(node).connections_current.get(), 0);
+    }
+    assert_eq!(log.reasons().len(), 6);
+    let (handed_over, taken_over, full) = handovers(&net, &nodes);
+    assert!(handed_over > 100 && handed_over == taken_over && full == 0);
+}
+
+#[test]
+fn a_shard_alone_gives_out_ids_that_name_it_and_hands_nothing_over() {
+    let setup = Setup::default();
+    let (server, log) = (Log::default(), Log::default());
+    let client = Client::new(&log, setup.target("test"), both_ways());
+    let codec = codec();
+    let mesh = mesh(&codec, &[42], 64);
+    let clients: Vec<Box<dyn Application>> = vec![Box::new(client)];
+    let (mut net, nodes) = world_with(&setup, Link::default(), mesh, &server, clients);
+    net.tap = Some(Vec::new());
+    net.run_until(10 * SECOND, |_| log.lock().completed.len() == 2);
+    assert_eq!(handovers(&net, &nodes), (0, 0, 0));
+    let sent = net.tap.take().unwrap();
+    let short = |wire: &&Wire| wire.to.port() == UDP_PORT && wire.payload[0] & 0x80 == 0;
+    let ids: Vec<_> = sent
+        .iter()
+        .filter(short)
+        .map(|wire| &wire.payload[1..18])
+        .collect();
+    assert!(ids.len() > 100 && ids.iter().all(|id| codec.decode(id) == Some(42)));
 }
 
 /// The first bytes of the connection IDs that the client sends to, in short headers, since the last time.
