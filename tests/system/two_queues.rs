@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use ::quinn::{Connection, Endpoint};
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::harness::{Engine, SERVER_PORT, TapLab, Turn, write_file};
+use crate::harness::{Engine, Need, SERVER_PORT, TapLab, Turn, write_file};
 use crate::quinn_peer::{self as quinn, ClientOptions};
 
 const MIB: u64 = 1 << 20;
@@ -231,4 +232,28 @@ fn two_pairs_of_shards_share_a_link() {
     }
     // Each client meets the shard of its own queue, from the first packet on.
     assert_eq!(count(&report, "/rx/handed_over"), 0, "{report:#}");
+}
+
+#[test]
+fn a_device_with_receive_side_scaling_is_asked_for_it() {
+    let Some(_turn) = Turn::take(&[Need::TwoCpus]) else {
+        return;
+    };
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the target is writable");
+    let config = folder.path().join("engine.yaml");
+    // The frames that net_null makes are no IPv6: what is of interest here is the control plane.
+    let yaml = "eal: [\"-l\", \"0-1\", \"--no-huge\", \"-m\", \"256\", \"--no-pci\", \"--vdev=net_null0,size=64\"]
+ports:
+  - { name: nothing, device: net_null0, addresses: [\"fd00:5701::1/64\"] }
+shards:
+  - { name: first, port: nothing, queue: 0, lcore: 0 }
+  - { name: second, port: nothing, queue: 1, lcore: 1 }
+run: { warmup: 0, duration: 1s }
+";
+    std::fs::write(&config, yaml).expect("the test folder is writable");
+    let outcome = Engine::run(&config).wait(Duration::from_secs(60));
+    let report = outcome.expect_clean();
+    assert_eq!(report["steering"]["nothing"], "rss", "{report:#}");
+    // Both queues have the same share of the table that was read back.
+    assert!(outcome.log.contains("shares=[64, 64]"), "{outcome}");
 }
