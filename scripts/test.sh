@@ -32,6 +32,7 @@ summary() {
 }
 trap summary EXIT
 
+scripts/promtool.sh
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets -- -D warnings
 step doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps

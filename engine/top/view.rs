@@ -203,14 +203,14 @@ impl fmt::Display for View {
         let c = &self.connections;
         writeln!(
             f,
-            "connections  {} open, {} handshaking, {} closing; a second: {}handshakes, {}failed, {}refused, {}lost\n",
+            "connections  {} open, {} handshaking, {} closing\nhandshakes   {}/s, failed {}/s, refused {}/s; connections lost {}/s\n",
             c.open,
             c.handshaking,
             c.closing,
-            rate(c.handshakes_per_s),
-            rate(c.failed_per_s),
-            rate(c.refused_per_s),
-            rate(c.lost_per_s),
+            trimmed(c.handshakes_per_s),
+            trimmed(c.failed_per_s),
+            trimmed(c.refused_per_s),
+            trimmed(c.lost_per_s),
         )?;
         writeln!(f, "{}", self.port_table())?;
         if self.dropped_per_s.is_empty() {
@@ -228,26 +228,16 @@ impl fmt::Display for View {
 }
 
 impl View {
+    /// Within 80 columns, if names are short.
     fn shard_table(&self) -> Table {
-        let mut table = Table::new("<<>>>>>>>>>>");
+        let mut table = Table::new("<>>>>>>>>>");
         table.row([
-            "shard",
-            "port",
-            "lcore",
-            "busy %",
-            "rx /s",
-            "tx /s",
-            "rx Gbit/s",
-            "tx Gbit/s",
-            "connections",
-            "handed over /s",
-            "stalled /s",
-            "drops /s",
+            "shard", "lcore", "busy %", "rx/s", "tx/s", "rx Gbps", "tx Gbps", "conns", "handed/s",
+            "drops/s",
         ]);
         for shard in &self.shards {
             table.row([
                 shard.name.clone(),
-                shard.port.clone(),
                 shard.lcore.clone(),
                 format!("{:.1}", shard.busy_percent),
                 trimmed(shard.rx_frames_per_s),
@@ -256,7 +246,6 @@ impl View {
                 format!("{:.3}", shard.tx_gbps),
                 shard.connections.to_string(),
                 trimmed(shard.handed_over_per_s),
-                trimmed(shard.stalled_turns_per_s),
                 trimmed(shard.dropped_per_s),
             ]);
         }
@@ -265,12 +254,12 @@ impl View {
 
     fn port_table(&self) -> Table {
         let mut table = Table::new("<<>>>");
-        table.row(["port", "link", "mbufs", "free", "drops /s"]);
+        table.row(["port", "link", "mbufs", "free", "drops/s"]);
         for port in &self.ports {
             let link = match (port.link_up, port.link_mbps) {
                 (false, _) => "down".to_owned(),
                 (true, 0) => "up".to_owned(),
-                (true, mbps) => format!("up {} Gbit/s", mbps as f64 / 1e3),
+                (true, mbps) => format!("up, {} Gbps", mbps as f64 / 1e3),
             };
             table.row([
                 port.name.clone(),
@@ -284,15 +273,6 @@ impl View {
     }
 }
 
-/// A rate with its unit's place: a blank or a prefix at the end.
-fn rate(per_second: f64) -> String {
-    let text = decimal(whole(per_second));
-    match text.ends_with(' ') {
-        true => text,
-        false => text + " ",
-    }
-}
-
 fn trimmed(per_second: f64) -> String {
     decimal(whole(per_second)).trim_end().to_owned()
 }
@@ -302,5 +282,96 @@ fn whole(per_second: f64) -> f64 {
     match per_second >= 10.0 {
         true => per_second.round(),
         false => per_second,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::reading::Pool;
+    use super::*;
+
+    fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        let own = |&(name, count): &(&str, u64)| (name.to_owned(), count);
+        counts.iter().map(own).collect()
+    }
+
+    /// An engine after so many seconds of the same.
+    fn reading(start: Instant, seconds: u64) -> Reading {
+        let shard = |name: &str, lcore: &str| Shard {
+            name: name.to_owned(),
+            port: "left".to_owned(),
+            lcore: lcore.to_owned(),
+            elapsed_ns: seconds * 1_000_000_000,
+            busy_ns: seconds * 250_000_000,
+            rx_frames: seconds * 812_345,
+            tx_frames: seconds * 7,
+            rx_payload_bytes: seconds * 1_250_000_000,
+            tx_payload_bytes: 0,
+            tx_stalled_turns: 0,
+            handed_over: seconds * 12,
+            connections: counts(&[("open", 90), ("handshaking", 7), ("closing", 3)]),
+            dropped: counts(&[
+                ("arp", seconds),
+                ("strangers", seconds * 2_000),
+                ("vlan", 4),
+            ]),
+        };
+        Reading {
+            at: start + Duration::from_secs(seconds),
+            shards: vec![shard("one", "0"), shard("two", "1")],
+            connections: counts(&[
+                ("open", 180),
+                ("handshaking", 14),
+                ("closing", 6),
+                ("handshakes_completed", seconds * 3),
+                ("lost", 5),
+            ]),
+            ports: BTreeMap::from([(
+                "left".to_owned(),
+                counts(&[("link_up", 1), ("link_mbps", 25_000), ("no_mbuf", seconds)]),
+            )]),
+            pools: BTreeMap::from([(
+                "left".to_owned(),
+                Pool {
+                    capacity: 7040,
+                    free: 7013,
+                },
+            )]),
+        }
+    }
+
+    #[test]
+    fn rates_are_of_the_time_between_two_readings() {
+        let start = Instant::now();
+        let view = View::new(42, "rte", &reading(start, 10), &reading(start, 12));
+        assert_eq!(
+            view.to_string(),
+            "engine 42 (file prefix rte), over 2.0 s\n\n\
+             shard  lcore  busy %   rx/s  tx/s  rx Gbps  tx Gbps  conns  handed/s  drops/s\n\
+             one        0    25.0  812 k     7   10.000    0.000    100        12   2.00 k\n\
+             two        1    25.0  812 k     7   10.000    0.000    100        12   2.00 k\n\n\
+             connections  180 open, 14 handshaking, 6 closing\n\
+             handshakes   3/s, failed 0/s, refused 0/s; connections lost 0/s\n\n\
+             port  link         mbufs  free  drops/s\n\
+             left  up, 25 Gbps   7040  7013        1\n\n\
+             drops          /s\n\
+             strangers  4.00 k\n\
+             arp             2\n"
+        );
+        assert_eq!(view.dropped_per_s.len(), 2);
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["shards"][1]["rx_gbps"], 10.0);
+        assert_eq!(json["ports"][0]["link_up"], true);
+        assert_eq!(json["dropped_per_s"]["strangers"], 4_000.0);
+    }
+
+    #[test]
+    fn nothing_happened_in_no_time() {
+        let start = Instant::now();
+        let view = View::new(42, "rte", &reading(start, 10), &reading(start, 10));
+        assert!(view.to_string().contains("drops        none"), "{view}");
+        assert_eq!(view.shards[0].rx_frames_per_s, 0.0);
     }
 }

@@ -131,6 +131,16 @@ impl Engine {
         );
     }
 
+    /// Standard error until now.
+    pub fn log(&self) -> String {
+        self.log
+            .state
+            .lock()
+            .expect("no holder panics")
+            .text
+            .clone()
+    }
+
     /// Process ID.
     pub fn id(&self) -> u32 {
         self.child.id()

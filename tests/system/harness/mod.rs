@@ -15,4 +15,4 @@ pub use engine::{Engine, Outcome};
 pub use lab::{ENGINE_ADDRESS, SERVER_PORT, TapLab};
 pub use namespace::Namespace;
 pub use pki::{Identity, Pki};
-pub use turn::{Need, Turn};
+pub use turn::{Need, Turn, promtool};

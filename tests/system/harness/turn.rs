@@ -1,7 +1,7 @@
 //! Who may run, and whether the machine can run it at all.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +24,8 @@ pub enum Need {
     TwoCpus,
     /// Python with aioquic: `make venv`.
     Aioquic,
+    /// Prometheus' promtool: `scripts/promtool.sh`.
+    Promtool,
 }
 
 impl Need {
@@ -44,10 +46,28 @@ impl Need {
                 let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                 (cpus < 2).then(|| "one CPU, and two lcores need two".into())
             }
+            Self::Promtool => promtool()
+                .is_none()
+                .then(|| "no promtool: run scripts/promtool.sh".into()),
             Self::Aioquic => (!Aioquic::python().exists())
                 .then(|| format!("no {}: run `make venv`", Aioquic::python().display())),
         }
     }
+}
+
+/// Prometheus' promtool: the installed one, or what `scripts/promtool.sh` has fetched.
+pub fn promtool() -> Option<PathBuf> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/promtool");
+    [PathBuf::from("promtool"), fetched]
+        .into_iter()
+        .find(|program| {
+            let mut command = Command::new(program);
+            command
+                .arg("--version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            command.status().is_ok()
+        })
 }
 
 /// The turn of one test: while it lasts, no other test of this process runs an engine.
