@@ -25,10 +25,15 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Adds a figure.
+    /// Adds a figure. One that is no number, a ratio to nothing, is a problem instead.
     pub fn add(&mut self, name: impl Into<String>, unit: &str, value: f64) {
+        let name = name.into();
+        if !value.is_finite() {
+            self.problems.push(format!("{name}: nothing to measure by"));
+            return;
+        }
         self.figures.push(Figure {
-            name: name.into(),
+            name,
             unit: unit.to_owned(),
             value,
         });
@@ -66,6 +71,15 @@ pub fn jain_index(shares: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_number_is_a_problem() {
+        let mut figures = Figures::default();
+        figures.add("a ratio", "%", f64::INFINITY);
+        figures.add("another", "%", f64::NAN);
+        assert!(figures.figures.is_empty());
+        assert_eq!(figures.problems.len(), 2);
+    }
 
     #[test]
     fn jain_tells_equal_shares_from_unequal_ones() {
