@@ -48,6 +48,29 @@ fn null_device_floods_and_memory_stays() {
 }
 
 #[test]
+fn ports_are_listed_with_what_they_offer() {
+    let Some(_turn) = Turn::take(&[]) else { return };
+    let mut command = Engine::command();
+    command.args([
+        "-l",
+        "0",
+        "--no-huge",
+        "-m",
+        "64",
+        "--no-pci",
+        "--no-shconf",
+    ]);
+    command.args(["--vdev=net_null0", "--", "ports", "--json"]);
+    let outcome = Engine::spawn(command).wait(Duration::from_secs(30));
+    assert!(outcome.status.success(), "{outcome}");
+    let port = &outcome.report()["ports"][0];
+    assert_eq!(port["device"], "net_null0", "{port:#}");
+    assert_eq!(port["driver"], "net_null", "{port:#}");
+    assert_eq!(port["rss"]["table"], 128, "{port:#}");
+    assert_eq!(port["rss"]["steering"], "rss", "{port:#}");
+}
+
+#[test]
 fn memif_joins_two_engines_for_1_gib() {
     let Some(_turn) = Turn::take(&[]) else { return };
     let folder = folder();
