@@ -96,7 +96,11 @@ impl<'a> Class<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use bytes::BytesMut;
     use proptest::prelude::*;
+    use quinn_proto::{FixedLengthConnectionIdParser, PacketDecodeError, ProtectedHeader};
 
     use super::*;
 
@@ -163,6 +167,20 @@ mod tests {
         }
     }
 
+    fn noise() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..80)
+    }
+
+    /// Long headers of versions we know, more or less.
+    fn plausible() -> impl Strategy<Value = Vec<u8>> {
+        let version = prop::sample::select(&[0, 1, 2, 0xff00_001d, 0xff00_0023][..]);
+        let cid = || prop::collection::vec(any::<u8>(), 0..=21);
+        let rest = prop::collection::vec(prop_oneof![Just(0), 0..8u8, any::<u8>()], 0..30);
+        (0x80u8.., version, cid(), cid(), rest).prop_map(|(first, version, dcid, scid, rest)| {
+            header(first, version, &dcid, &scid, &rest)
+        })
+    }
+
     proptest! {
         /// Any bytes have a class, and its ID is a part of them.
         #[test]
@@ -180,6 +198,35 @@ mod tests {
             longer.extend([0xa5; 30]);
             if class != Class::Malformed {
                 prop_assert_eq!(classify(&longer, cid_len), class);
+            }
+        }
+
+        /// What quinn-proto reads is read alike; what it does not read may have a class, but no other way around.
+        #[test]
+        fn agrees_with_quinn_proto(
+            bytes in prop_oneof![noise(), plausible()],
+            cid_len in 0..=20usize,
+        ) {
+            let class = classify(&bytes, cid_len);
+            let mut cursor = Cursor::new(BytesMut::from(&bytes[..]));
+            let ids = FixedLengthConnectionIdParser::new(cid_len);
+            let versions = DEFAULT_SUPPORTED_VERSIONS;
+            match ProtectedHeader::decode(&mut cursor, &ids, versions, true) {
+                Ok(ProtectedHeader::Short { dst_cid, .. }) => {
+                    prop_assert_eq!(class, Class::Short { dcid: &dst_cid });
+                }
+                Ok(ProtectedHeader::Initial(header)) => {
+                    let has_token = !header.token_pos.is_empty();
+                    let dcid = &header.dst_cid[..];
+                    prop_assert_eq!(class, Class::Initial { dcid, has_token });
+                }
+                Ok(other) => prop_assert_eq!(class, Class::OtherLong { dcid: other.dst_cid() }),
+                Err(PacketDecodeError::UnsupportedVersion { .. }) => {
+                    prop_assert_eq!(class, Class::UnsupportedVersion);
+                }
+                Err(PacketDecodeError::InvalidHeader(_)) => {
+                    prop_assert_ne!(class, Class::UnsupportedVersion);
+                }
             }
         }
 

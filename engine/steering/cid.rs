@@ -124,7 +124,7 @@ impl CidCodec {
     }
 
     /// Makes new IDs with the key of this rotation from now on, on all shards that share this codec. IDs made before
-    /// stay readable.
+    /// stay readable, and in use until peers retire them.
     pub fn rotate(&self, rotation: u8) -> Result<(), CidError> {
         let known = self
             .0

@@ -26,7 +26,7 @@ pub struct ClientPorts {
 pub struct RssQueue {
     /// The Toeplitz key, at least 40 bytes.
     pub key: Vec<u8>,
-    /// The redirection table: queues by the low bits of the hash. Its length is a power of two.
+    /// The redirection table: the queue for each remainder of the hash.
     pub table: Vec<u16>,
     /// The queue of the shard.
     pub queue: u16,
@@ -140,9 +140,9 @@ impl RssQueue {
 
     /// The queue that gets what `remote` sends to `local`. `None` without a table.
     fn queue_of(&self, remote: SocketAddrV6, local: SocketAddrV6) -> Option<u16> {
-        let hash = toeplitz(&self.key, remote, local);
-        let mask = self.table.len().checked_sub(1)?;
-        self.table.get(hash as usize & mask).copied()
+        let hash = toeplitz(&self.key, remote, local) as usize;
+        let entry = hash.checked_rem(self.table.len())?;
+        self.table.get(entry).copied()
     }
 }
 
