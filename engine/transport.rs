@@ -18,7 +18,8 @@ pub const UDP_PAYLOAD_MIN: u16 = 1_200;
 /// size its first flight would not fit.
 pub const INITIAL_MTU_MAX: u16 = 1_452;
 
-/// Streams of each direction that a peer may have open at the start of a connection, if its limit is not below this.
+/// Streams of each direction that a peer may have open at the start of a connection; all of its limit if that is less
+/// than twice as many.
 ///
 /// quinn-proto allocates every stream that it permits, at once: some 150 bytes each. So a connection starts with few,
 /// and the shard doubles them as the peer uses them, up to the limit.
@@ -162,8 +163,8 @@ impl TransportSettings {
             .initial_mtu(self.initial_mtu.min(udp_payload_max))
             .mtu_discovery_config(self.mtu_discovery.then(|| mtu_discovery(udp_payload_max)))
             .keep_alive_interval(self.keep_alive)
-            .max_concurrent_bidi_streams(self.bidi_streams.min(STREAMS_AT_START).into())
-            .max_concurrent_uni_streams(self.uni_streams.min(STREAMS_AT_START).into())
+            .max_concurrent_bidi_streams(streams_at_start(self.bidi_streams).into())
+            .max_concurrent_uni_streams(streams_at_start(self.uni_streams).into())
             .datagram_receive_buffer_size(Some(self.datagram_buffer).filter(|&bytes| bytes > 0))
             .datagram_send_buffer_size(self.datagram_buffer)
             // The worker takes one datagram at a time, as mbufs are.
@@ -202,6 +203,13 @@ fn mtu_discovery(udp_payload_max: u16) -> MtuDiscoveryConfig {
     let mut config = MtuDiscoveryConfig::default();
     config.upper_bound(udp_payload_max).minimum_change(1);
     config
+}
+
+fn streams_at_start(limit: u32) -> u32 {
+    match limit < 2 * STREAMS_AT_START {
+        true => limit,
+        false => STREAMS_AT_START,
+    }
 }
 
 fn window(name: &'static str, bytes: u64) -> Result<VarInt, TransportError> {

@@ -61,7 +61,12 @@ impl Grants {
             return;
         }
         grant.round = None;
-        let more = (2 * granted).min(u64::from(grant.limit)) as u32;
+        // No small step at the end: quinn-proto says nothing of less than an eighth.
+        let double = (granted as u32).saturating_mul(2);
+        let more = match double.saturating_mul(2) > grant.limit {
+            true => grant.limit,
+            false => double,
+        };
         quinn.set_max_concurrent_streams(dir, VarInt::from_u32(more));
     }
 }
@@ -74,7 +79,7 @@ impl Grant {
         quinn: &quinn_proto::Connection,
     ) -> u64 {
         match self.round {
-            Some((start, first)) if now - start <= quinn.rtt() => index - first + 1,
+            Some((start, first)) if now - start <= quinn.rtt() => index.saturating_sub(first) + 1,
             _ => {
                 self.round = Some((now, index));
                 1

@@ -7,5 +7,6 @@ mod lifecycle;
 mod net;
 mod services;
 mod steering;
+mod streams;
 mod tls;
 mod transfer;
