@@ -245,14 +245,17 @@ impl Place {
     /// # Safety
     /// As for `put`.
     unsafe fn put_dict(self, entries: &[(String, Value)], budget: &mut usize) -> c_int {
+        // One place, and some bytes, for the number of entries left out.
+        let most = sys::RTE_TEL_MAX_DICT_ENTRIES as usize - 1;
+        let Some(rest) = budget.checked_sub(cost(LEFT_OUT.len()) + NUMBER) else {
+            return -libc::E2BIG;
+        };
+        *budget = rest;
         // SAFETY: the caller's contract.
         let started = unsafe { sys::rte_tel_data_start_dict(self.0.as_ptr()) };
         if started != 0 {
             return started;
         }
-        // One place, and some bytes, for the number of entries left out.
-        let most = sys::RTE_TEL_MAX_DICT_ENTRIES as usize - 1;
-        *budget = budget.saturating_sub(cost(LEFT_OUT.len()) + NUMBER);
         let mut left_out = entries.len().saturating_sub(most) as u64;
         for (key, value) in entries.iter().take(most) {
             let key = c_key(key);
