@@ -121,7 +121,8 @@ pub struct Shard {
     /// What the lcore does when there is no work; default `adaptive`.
     #[serde(default)]
     pub idle: Idle,
-    /// UDP port that this shard's clients send from; default: one of the dynamic range.
+    /// UDP port that this shard's clients send from; default: a block of 256 of the dynamic range, chosen at start,
+    /// which all shards of a port share.
     pub client_udp_port: Option<u16>,
 }
 

@@ -105,9 +105,10 @@ fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> 
     })
 }
 
-/// With fewer free mbufs than a receive ring and some bursts take, what is received is copied and given back at once.
+/// With fewer free mbufs than a receive ring and some bursts of each lane take, what is received is copied and given back
+/// at once.
 fn low_mark(port: &PortPlan) -> usize {
-    usize::from(port.rx_descriptors) + 4 * poll::BURST
+    usize::from(port.rx_descriptors) + 4 * poll::BURST * usize::from(port.queues)
 }
 
 fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: Vec<u16>) -> HostConfig {

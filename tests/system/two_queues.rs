@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ::quinn::{Connection, Endpoint};
+use ::quinn::{Connection, ConnectionError, Endpoint};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -180,6 +180,43 @@ fn early_data_is_taken_by_whatever_shard_it_meets() {
         assert!(sent > 70, "a download on each shard; {report:#}");
     }
     assert_hand_over_adds_up(&report);
+}
+
+/// Fixed keys for connection IDs and resets, as lines behind those of the listener.
+const FIXED_KEYS: &str = "    services: { echo: {} }
+connection_ids:
+  host_id: \"0a01\"
+  keys:
+    - { rotation: 3, key: \"8f95f09245765f80256934e50c66207f\" }
+  reset_key: \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"";
+
+#[test]
+fn an_engine_that_is_back_after_a_crash_resets_its_connections() {
+    let Some(mut lab) = TapLab::with_two_queues() else {
+        return;
+    };
+    lab.listen(FIXED_KEYS);
+    quinn::run(async {
+        let endpoint = endpoint(&lab, &config(&lab, "echo"));
+        let connection = connect(&lab, &endpoint).await;
+        let (sent, received) = quinn::echo(&connection, 1000).await;
+        assert_eq!(sent, received);
+        // Killed: nobody is told.
+        drop(lab.take_engine());
+        lab.listen(FIXED_KEYS);
+        let (mut send, _receive) = connection.open_bi().await.expect("it does not know yet");
+        send.write_all(b"is anybody there?")
+            .await
+            .expect("it does not know yet");
+        // It would give up by itself after 30 seconds.
+        let reason = tokio::time::timeout(Duration::from_secs(10), connection.closed());
+        assert_eq!(reason.await.expect("in time"), ConnectionError::Reset);
+        // The same socket gets on well with the new engine.
+        let connection = connect(&lab, &endpoint).await;
+        let (sent, received) = quinn::echo(&connection, 1000).await;
+        assert_eq!(sent, received);
+    });
+    lab.stop().expect_clean();
 }
 
 #[test]
