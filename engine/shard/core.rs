@@ -246,14 +246,16 @@ impl Core {
                 self.gate.charge_handshake(self.now);
             }
         }
-        self.live -= usize::from(was_live && entry.phase == Phase::Closed);
-        self.handshaking -= usize::from(was_handshaking && !entry.is_handshaking());
+        let ended = was_live && entry.phase == Phase::Closed;
+        let decided = was_handshaking && !entry.is_handshaking();
+        self.live -= usize::from(ended);
+        self.handshaking -= usize::from(decided);
         let application = entry.application;
         if entry.touched || delivered {
             entry.touched = false;
             mark(&mut entry.ready, &mut self.ready, index);
         }
-        if delivered {
+        if ended || decided {
             self.count_states();
         }
         if delivered && let Some(application) = application {

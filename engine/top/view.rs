@@ -232,7 +232,7 @@ impl View {
     fn shard_table(&self) -> Table {
         let mut table = Table::new("<>>>>>>>>>");
         table.row([
-            "shard", "lcore", "busy %", "rx/s", "tx/s", "rx Gbps", "tx Gbps", "conns", "handed/s",
+            "shard", "lcore", "busy%", "rx/s", "tx/s", "rx Gbps", "tx Gbps", "conns", "handed/s",
             "drops/s",
         ]);
         for shard in &self.shards {
@@ -349,9 +349,9 @@ mod tests {
         assert_eq!(
             view.to_string(),
             "engine 42 (file prefix rte), over 2.0 s\n\n\
-             shard  lcore  busy %   rx/s  tx/s  rx Gbps  tx Gbps  conns  handed/s  drops/s\n\
-             one        0    25.0  812 k     7   10.000    0.000    100        12   2.00 k\n\
-             two        1    25.0  812 k     7   10.000    0.000    100        12   2.00 k\n\n\
+             shard  lcore  busy%   rx/s  tx/s  rx Gbps  tx Gbps  conns  handed/s  drops/s\n\
+             one        0   25.0  812 k     7   10.000    0.000    100        12   2.00 k\n\
+             two        1   25.0  812 k     7   10.000    0.000    100        12   2.00 k\n\n\
              connections  180 open, 14 handshaking, 6 closing\n\
              handshakes   3/s, failed 0/s, refused 0/s; connections lost 0/s\n\n\
              port  link         mbufs  free  drops/s\n\

@@ -2,9 +2,11 @@
 
 mod apps;
 mod attack;
+mod fairness;
 mod hostile;
 mod lifecycle;
 mod net;
+mod observed;
 mod services;
 mod steering;
 mod streams;
