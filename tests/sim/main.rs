@@ -7,6 +7,7 @@ mod hostile;
 mod lifecycle;
 mod net;
 mod observed;
+mod pressure;
 mod services;
 mod steering;
 mod streams;
