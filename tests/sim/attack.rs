@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use poll::Ecn;
 use quinn_proto::{ClientConfig, EndpointConfig};
-use stoq::shard::ShardCounters;
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, PAYLOAD_MAX, Random, Setup, Wire, address, listener};
+use crate::net::{Link, Net, PAYLOAD_MAX, Random, Setup, Wire, address, assert_adds_up, listener};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -25,25 +24,6 @@ fn pair(setup: &Setup, connections: usize, requests: Vec<Request>) -> (Net, Log,
     application.connections = connections;
     net.add(setup.clients(vec![Box::new(application)]));
     (net, server, client)
-}
-
-/// Every datagram went somewhere, and was counted there once.
-fn assert_adds_up(counters: &ShardCounters) {
-    let ways = [
-        &counters.udp_to_connections,
-        &counters.connections_accepted,
-        &counters.responses,
-        &counters.dropped_response_queue_full,
-        &counters.dropped_unknown_udp_port,
-        &counters.dropped_quic_ignored,
-        &counters.dropped_strangers,
-        &counters.dropped_incoming_full,
-        &counters.dropped_prefix_rate,
-        &counters.dropped_stateless_rate,
-        &counters.dropped_handshake_moved,
-    ];
-    let sum: u64 = ways.iter().map(|counter| counter.get()).sum();
-    assert_eq!(sum, counters.udp_received.get(), "{counters:?}");
 }
 
 /// The nth stranger, of a /64 of its own.

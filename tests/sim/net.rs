@@ -365,6 +365,29 @@ pub fn listener(node: usize) -> SocketAddrV6 {
     SocketAddrV6::new(address(node), UDP_PORT, 0, 0)
 }
 
+/// Every datagram that a shard received or took over went somewhere, and was counted there once.
+#[track_caller]
+pub fn assert_adds_up(counters: &ShardCounters) {
+    let ways = [
+        &counters.handed_over,
+        &counters.dropped_handover_full,
+        &counters.udp_to_connections,
+        &counters.connections_accepted,
+        &counters.responses,
+        &counters.dropped_response_queue_full,
+        &counters.dropped_unknown_udp_port,
+        &counters.dropped_quic_ignored,
+        &counters.dropped_strangers,
+        &counters.dropped_incoming_full,
+        &counters.dropped_prefix_rate,
+        &counters.dropped_stateless_rate,
+        &counters.dropped_handshake_moved,
+    ];
+    let sum: u64 = ways.iter().map(|counter| counter.get()).sum();
+    let taken_in = counters.udp_received.get() + counters.taken_over.get();
+    assert_eq!(sum, taken_in, "{counters:?}");
+}
+
 /// A small generator (xorshift64*), so that faults repeat.
 pub struct Random(pub u64);
 

@@ -12,7 +12,9 @@ use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig};
 use stoq::steering::{CidCodec, CidConfig, CidKey, ClientPorts, RssQueue, Steering, mesh};
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Queues, Random, Setup, UDP_PORT, Wire, address, listener};
+use crate::net::{
+    Link, Net, Queues, Random, Setup, UDP_PORT, Wire, address, assert_adds_up, listener,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
@@ -95,9 +97,12 @@ fn world_with(
     (net, nodes)
 }
 
-/// Sums over shards: handed over, taken over, dropped because an inbox was full.
+/// Sums over shards: handed over, taken over, dropped because an inbox was full. Checks the sums of each shard, too.
 fn handovers(net: &Net, nodes: &[usize]) -> (u64, u64, u64) {
     let counters: Vec<_> = nodes.iter().map(|&node| net.counters(node)).collect();
+    counters
+        .iter()
+        .for_each(|counters| assert_adds_up(counters));
     (
         counters.iter().map(|c| c.handed_over.get()).sum(),
         counters.iter().map(|c| c.taken_over.get()).sum(),
