@@ -63,8 +63,7 @@ fn assert_hand_over_adds_up(report: &Value) {
 
 #[test]
 fn many_connections_are_served_by_both_shards() {
-    let Some(lab) = two_queues() else { return };
-    let mut lab = lab;
+    let Some(mut lab) = two_queues() else { return };
     quinn::run(async {
         let config = config(&lab, "echo");
         let mut echoes = tokio::task::JoinSet::new();
@@ -97,8 +96,7 @@ fn many_connections_are_served_by_both_shards() {
 
 #[test]
 fn a_transfer_lives_through_changes_of_its_clients_address() {
-    let Some(lab) = two_queues() else { return };
-    let mut lab = lab;
+    let Some(mut lab) = two_queues() else { return };
     let size = 32 * MIB;
     let digest = write_file(&lab.www().join("big.bin"), size);
     let downloads = quinn::run(async {
@@ -145,8 +143,7 @@ fn a_transfer_lives_through_changes_of_its_clients_address() {
 
 #[test]
 fn early_data_is_taken_by_whatever_shard_it_meets() {
-    let Some(lab) = two_queues() else { return };
-    let mut lab = lab;
+    let Some(mut lab) = two_queues() else { return };
     let digest = write_file(&lab.www().join("small.bin"), 100_000);
     quinn::run(async {
         // Tickets are kept with the configuration, whatever endpoint connects.
@@ -180,6 +177,32 @@ fn early_data_is_taken_by_whatever_shard_it_meets() {
         assert!(sent > 70, "a download on each shard; {report:#}");
     }
     assert_hand_over_adds_up(&report);
+}
+
+#[test]
+fn both_shards_finish_what_is_open_before_they_end() {
+    let Some(mut lab) = TapLab::with_two_queues() else {
+        return;
+    };
+    lab.listen("    services: { echo: {} }\nrun: { drain_timeout: 10s }");
+    quinn::run(async {
+        let config = config(&lab, "echo");
+        let mut echoes = tokio::task::JoinSet::new();
+        for _ in 0..MANY {
+            let endpoint = endpoint(&lab, &config);
+            let connection = connect(&lab, &endpoint).await;
+            echoes.spawn(async move { quinn::echo(&connection, 4 * MIB).await });
+        }
+        // Every stream has begun by then, and few have ended.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let engine = lab.take_engine();
+        let stopping = tokio::task::spawn_blocking(move || engine.stop());
+        let outcomes = echoes.join_all().await;
+        assert!(outcomes.iter().all(|(sent, received)| sent == received));
+        let report = stopping.await.expect("no panic").expect_clean();
+        assert_eq!(report["connections"]["accepted"], MANY, "{report:#}");
+        assert_eq!(report["connections"]["lost"], 0, "{report:#}");
+    });
 }
 
 /// Fixed keys for connection IDs and resets, as lines behind those of the listener.

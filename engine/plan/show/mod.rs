@@ -72,8 +72,7 @@ impl Plan {
         }
         table.row(["transport", &words::transport(&self.transport)]);
         table.row(["streams", &words::streams(&self.transport)]);
-        let several = self.ports.iter().any(|port| port.queues > 1);
-        let ids = words::connection_ids(&self.connection_ids, several);
+        let ids = words::connection_ids(&self.connection_ids, &self.ports);
         table.row(["connection IDs", &ids]);
         for (index, line) in words::limits(&self.limits).iter().enumerate() {
             table.row([if index == 0 { "limits, a shard" } else { "" }, line]);

@@ -3,8 +3,8 @@
 use crate::config::{Congestion, Interval, Rate, Size};
 use crate::format::bytes;
 use crate::plan::{
-    AckFrequencyPlan, ConnectionIdsPlan, LimitsPlan, Load, RunPlan, ServicePlan, TransportPlan,
-    WorstCase, connection_ids,
+    AckFrequencyPlan, ConnectionIdsPlan, LimitsPlan, Load, PortPlan, RunPlan, ServicePlan,
+    TransportPlan, WorstCase, connection_ids,
 };
 
 pub(super) fn service(service: &ServicePlan) -> String {
@@ -174,15 +174,18 @@ pub(super) fn run(run: &RunPlan) -> String {
     )
 }
 
-/// `several`: whether a port has several shards.
-pub(super) fn connection_ids(ids: &ConnectionIdsPlan, several: bool) -> String {
+/// `ports`: those of the plan, of which only some may have several shards.
+pub(super) fn connection_ids(ids: &ConnectionIdsPlan, ports: &[PortPlan]) -> String {
     let reset = match ids.reset_key {
         Some(_) => "reset key given",
         None => "reset key random",
     };
-    if !ids.given && !several {
-        return format!("plain, 8 bytes; {reset}");
-    }
+    let alone = |port: &PortPlan| port.queues == 1;
+    let plain = match (ids.given, ports.iter().any(alone)) {
+        (false, true) if ports.iter().all(alone) => return format!("plain, 8 bytes; {reset}"),
+        (false, true) => "; plain where a shard is alone on its port",
+        _ => "",
+    };
     let host = match &ids.host_id {
         Some(id) => connection_ids::digits(id),
         None => "random".to_owned(),
@@ -194,16 +197,11 @@ pub(super) fn connection_ids(ids: &ConnectionIdsPlan, several: bool) -> String {
         .collect();
     let keys = match rotations.as_slice() {
         [] => "a random key".to_owned(),
-        [only] => format!("key given, rotation {only}"),
+        [only] => format!("the given key of rotation {only}"),
         [first, older @ ..] => format!(
-            "key given, rotation {first}, and for older IDs {}",
+            "the given key of rotation {first} (older IDs: {})",
             older.join(", ")
         ),
     };
-    let plain = if ids.given {
-        ""
-    } else {
-        "; plain where a shard is alone on its port"
-    };
-    format!("17 bytes, with host {host} and shard, encrypted by {keys}{plain}; {reset}")
+    format!("17 bytes: host id ({host}), shard and nonce, encrypted by {keys}{plain}; {reset}")
 }

@@ -34,8 +34,7 @@ fn host_keys_and_reset_key() {
     assert_eq!(rotations, [2, 0]);
     assert_eq!(ids.keys[0].key.0[..2], [0x8f, 0x95]);
     assert_eq!(ids.reset_key.unwrap().0[..2], [0x00, 0x11]);
-    let expected = "17 bytes, with host 0a01 and shard, encrypted by key given, rotation 2, and for \
-                    older IDs 0; reset key given";
+    let expected = "17 bytes: host id (0a01), shard and nonce, encrypted by the given key of rotation 2 (older IDs: 0); reset key given";
     assert!(plan.to_string().contains(expected), "{plan}");
 }
 
@@ -69,7 +68,7 @@ fn what_is_not_given_is_random() {
     assert!(plan.connection_ids.given && plan.connection_ids.keys.is_empty());
     assert!(plan.notes.is_empty());
     let expected =
-        "17 bytes, with host random and shard, encrypted by a random key; reset key random";
+        "17 bytes: host id (random), shard and nonce, encrypted by a random key; reset key random";
     assert!(plan.to_string().contains(expected), "{plan}");
 }
 

@@ -99,7 +99,7 @@ fn steering_follows_from_port_and_queues() {
     for text in [
         "by queue",
         "RSS, else hand-over",
-        "17 bytes, with host random and shard",
+        "17 bytes: host id (random), shard and nonce, encrypted by a random key; reset key random",
     ] {
         assert!(plan.to_string().contains(text), "{plan}");
     }
