@@ -10,6 +10,7 @@ use crate::genesis;
 use crate::ledger::{End, Ledger, Way, number};
 use crate::network::INVENTING;
 use crate::random::Random;
+use crate::trace::say;
 use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,6 +55,7 @@ pub fn live(seed: u64) -> Outcome {
         violations.push(format!("clients have not finished after {limit:?}"));
     }
     world.calm();
+    say(|| "the end begins".to_owned());
     drain(&mut world, &mut violations);
     check_buffers(&world, buffers_before, &mut violations);
     check_counters(&world, &mut violations);
@@ -138,6 +140,7 @@ fn check_counters(world: &World, violations: &mut Vec<String>) {
     };
     for (index, node) in world.nodes.iter().enumerate() {
         let counters = node.shard.counters();
+        say(|| format!("shard {index}: {counters:#?}"));
         let ShardCounters {
             udp_received,
             taken_over,
@@ -247,7 +250,8 @@ fn check_own_clients(world: &World, finished: bool, violations: &mut Vec<String>
             continue;
         };
         let came = results.completed + results.datagrams_lost;
-        let excused = !world.scenario.gentle() || world.stopped || !finished || world.rebound;
+        let rules = world.scenario.rules();
+        let excused = !rules.gentle || rules.fragile || world.stopped || !finished || world.rebound;
         if !excused && (came != *requests || results.failures_total > 0) {
             let failures = &results.failures;
             violations.push(format!("{came} of {requests} requests, {failures:?}"));
@@ -265,8 +269,8 @@ fn check_ledger(world: &World, violations: &mut Vec<String>) {
         if record.end.is_none() {
             violations.push(format!("connection {number} never ended"));
         }
-        let stays_undone = record.cut || record.excused || world.stopped;
-        if world.scenario.gentle() && !record.done && !stays_undone {
+        let stays_undone = record.cut || record.may_end(ledger.rules) || world.stopped;
+        if world.scenario.gentle() && !stays_undone {
             let end = &record.end;
             violations.push(format!("connection {number} is not done: {end:?}"));
         }

@@ -21,6 +21,7 @@ use crate::network::UDP_PORT;
 use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::server::{self, Server};
+use crate::trace::say;
 use crate::world::{Host, World};
 
 const NAME: &str = "server.test";
@@ -64,6 +65,7 @@ impl quinn_proto::TimeSource for Clock {
 pub fn world(seed: u64) -> World {
     let mut random = Random::new(seed);
     let scenario = Scenario::new(&mut random);
+    say(|| format!("{scenario:#?}"));
     let codec = codec(&mut random);
     let mut world = World::new(scenario, random, Instant::now(), codec);
     add_servers(&mut world);

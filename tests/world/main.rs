@@ -6,6 +6,7 @@
 //! ```text
 //! STOQ_SEED=17 cargo test --test world -- --nocapture             one world
 //! STOQ_SEED=17 STOQ_TRACE=1 cargo test --test world -- --nocapture        …with everything that happens in it
+//! STOQ_SEED=17 RUST_LOG=quinn_proto=trace cargo test …                      …with what QUIC says about it
 //! STOQ_FROM=5000 STOQ_SEEDS=20000 cargo test --release --test world -- --nocapture    20,000 worlds from seed 5000
 //! ```
 //!
@@ -51,6 +52,11 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn all_seeds_live_well() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .without_time();
+    let _ = logs.try_init();
     let one = number("STOQ_SEED");
     let first = one.or(number("STOQ_FROM")).unwrap_or(0);
     let count = one.map_or(number("STOQ_SEEDS").unwrap_or(SEEDS), |_| 1);

@@ -7,6 +7,7 @@ use stoq::shard::ShardLimits;
 use stoq::transport::{AckFrequency, Congestion, TransportSettings};
 
 use crate::client::{ConnectionPlan, Ending, StreamPlan};
+use crate::ledger::Rules;
 use crate::random::Random;
 use crate::streams::NEVER;
 
@@ -143,6 +144,13 @@ impl Scenario {
 
     pub fn gentle(&self) -> bool {
         self.mood == Mood::Gentle
+    }
+
+    pub fn rules(&self) -> Rules {
+        Rules {
+            gentle: self.gentle(),
+            fragile: self.faults.corruption > 0.0 || self.faults.misplacement > 0.0,
+        }
     }
 
     fn happen(&mut self, random: &mut Random, harsh: bool, shards: usize) {

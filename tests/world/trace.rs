@@ -5,6 +5,9 @@ use std::time::Instant;
 
 use crate::network::Wire;
 
+/// Bytes of a datagram that are shown: the fixed part of a long header, connection IDs, and some of what follows.
+const HEAD: usize = 50;
+
 /// Whether everything is printed.
 static PRINT: LazyLock<bool> = LazyLock::new(|| std::env::var_os("STOQ_TRACE").is_some());
 
@@ -56,9 +59,14 @@ impl Trace {
         let ports = u64::from(wire.from.port()) << 16 | u64::from(wire.to.port());
         let ecn = wire.ecn as u64;
         self.note(now, what, &[node as u64, size, ports, ecn], || {
-            let first = wire.payload.first().copied().unwrap_or(0);
+            let head: String = wire
+                .payload
+                .iter()
+                .take(HEAD)
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             let (from, to, ecn) = (wire.from, wire.to, wire.ecn);
-            format!("{node}: {from} -> {to} {size} bytes, {ecn:?}, first {first:02x}")
+            format!("{node}: {from} -> {to} {size} bytes, {ecn:?}, {head}")
         });
     }
 

@@ -90,7 +90,7 @@ impl World {
     pub fn new(scenario: Scenario, random: Random, start: Instant, codec: CidCodec) -> Self {
         Self {
             network: Network::new(scenario.faults.clone(), scenario.path_payload_max),
-            book: Book::new(scenario.gentle()),
+            book: Book::new(scenario.rules()),
             events: scenario.events.iter().copied().collect(),
             scenario,
             random,

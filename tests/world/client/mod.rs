@@ -77,6 +77,8 @@ struct Work {
     streams: BTreeMap<StreamId, Exchange>,
     /// Requests whose response comes on a stream of the server's.
     awaited: BTreeMap<u64, StreamPlan>,
+    /// Of those, how many will not come: the response was reset and has lost its name with its first bytes.
+    nameless: usize,
     responses: BTreeMap<StreamId, Inbound>,
     cut_at: Option<Instant>,
     done: bool,
@@ -122,6 +124,7 @@ impl Client {
             next: 0,
             streams: BTreeMap::new(),
             awaited: BTreeMap::new(),
+            nameless: 0,
             responses: BTreeMap::new(),
             cut_at: None,
             done: false,
@@ -134,13 +137,13 @@ impl Client {
         let Some(work) = self.work.get_mut(&connection.key()) else {
             return;
         };
-        while work.streams.len() + work.awaited.len() < work.plan.outstanding
+        while work.streams.len() + work.awaited() < work.plan.outstanding
             && let Some(&plan) = work.plan.streams.get(work.next)
             && let Some(id) = connection.open(plan.dir)
         {
             work.begin(connection, id, plan, &self.book);
         }
-        let idle = work.streams.is_empty() && work.awaited.is_empty();
+        let idle = work.streams.is_empty() && work.awaited() == 0;
         if idle && work.next == work.plan.streams.len() && !work.done {
             work.done = true;
             if let Some(record) = self.book.lock().opened.get_mut(&work.plan.number) {
@@ -183,13 +186,12 @@ impl Client {
                 State::Over(_) => break,
             }
         }
-        // A response that was reset may have lost its name with its first bytes.
         let tag = inbound.tag;
         work.streams.remove(&id);
         work.responses.remove(&id);
         match tag {
             Some(tag) => drop(work.awaited.remove(&tag)),
-            None => work.forgive(),
+            None => work.nameless += 1,
         }
         if work.plan.update_keys {
             connection.force_key_update();
@@ -263,13 +265,9 @@ impl Work {
         }
     }
 
-    /// One response that was to be reset is over, and it cannot be told which.
-    fn forgive(&mut self) {
-        let reset = |plan: &StreamPlan| plan.server_resets != NEVER;
-        let found = self.awaited.iter().find(|(_, plan)| reset(plan));
-        if let Some(tag) = found.map(|(&tag, _)| tag) {
-            self.awaited.remove(&tag);
-        }
+    /// Responses to come on streams of the server's.
+    fn awaited(&self) -> usize {
+        self.awaited.len() - self.nameless
     }
 
     /// Forgets an upload that is over, where nothing comes back on the same stream.
@@ -310,6 +308,7 @@ impl Application for Client {
         work.next = 0;
         work.streams.clear();
         work.awaited.clear();
+        work.nameless = 0;
         work.responses.clear();
         self.send_datagrams(connection);
         self.go_on(connection);
