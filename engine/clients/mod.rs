@@ -13,6 +13,7 @@ pub mod hq;
 pub mod perf;
 
 mod connections;
+mod course;
 mod pacer;
 mod results;
 mod schedule;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::connections::Connections;
+use super::course::{Course, Requests};
 use super::pacer::Pacer;
 use super::results::{ClientError, ClientHandle, LatencyFrom, Report};
 use super::schedule::Rate;
@@ -67,14 +68,15 @@ impl PerfClient {
         handle.counters().total.set(total.unwrap_or(0));
         let run = PerfRun {
             header: Bytes::copy_from_slice(&self.download.to_be_bytes()),
-            connections: Connections::new(self.target.clone(), self.connections),
-            report: Report::new(handle.clone(), latency_from),
-            pacer: Pacer::new(self.rate, self.duration, total),
+            course: Course::new(
+                Connections::new(self.target.clone(), self.connections),
+                Report::new(handle.clone(), latency_from),
+                Pacer::new(self.rate, self.duration, total),
+            ),
             share,
             parameters: self,
             requests: StreamTable::default(),
             loads: FxHashMap::default(),
-            under_way: 0,
             retries: VecDeque::new(),
         };
         (run, handle)
@@ -87,15 +89,11 @@ pub struct PerfRun {
     parameters: PerfClient,
     /// How each request begins: made once, so that a request allocates nothing of ours.
     header: Bytes,
-    connections: Connections,
-    report: Report,
-    pacer: Pacer,
+    course: Course,
     /// Requests that each connection makes, when they are shared out equally.
     share: Option<u64>,
     requests: StreamTable<Request>,
     loads: FxHashMap<ConnectionKey, Load>,
-    /// Requests under way on all connections.
-    under_way: u64,
     /// Requests whose early data the server refused, by the time their latency counts from.
     retries: VecDeque<Instant>,
 }
@@ -122,71 +120,16 @@ struct Request {
 }
 
 impl PerfRun {
-    /// Begins requests on a connection, as many as are due and it takes.
-    fn fill(&mut self, connection: &mut Connection<'_>) {
-        while self.begin(connection) {}
-    }
-
-    /// Begins one request; false when none is due or the connection takes none.
-    fn begin(&mut self, connection: &mut Connection<'_>) -> bool {
-        let (key, now) = (connection.key(), connection.now());
-        let load = self.loads.get(&key).copied().unwrap_or_default();
-        let Some(begin) = self.next(load, now) else {
-            return false;
-        };
-        let Some(id) = connection.open(Dir::Bi) else {
-            return false; // `available` follows.
-        };
-        if self.retries.pop_front().is_none() {
-            self.pacer.count_begun();
-        }
-        let load = self.loads.entry(key).or_default();
-        load.under_way += 1;
-        load.made += 1;
-        self.under_way += 1;
-        let request = Request {
-            begin,
-            header: self.header.clone(),
-            sent: 0,
-            received: 0,
-            finished: false,
-        };
-        self.requests.insert(key, id, request);
-        self.write(connection, id);
-        true
-    }
-
     /// What the latency of the next request counts from, if a connection with this load may begin it now.
     fn next(&self, load: Load, now: Instant) -> Option<Instant> {
-        if !self.pacer.has_rate() && load.under_way >= self.parameters.streams {
+        if !self.course.pacer.has_rate() && load.under_way >= self.parameters.streams {
             return None;
         }
         match self.retries.front() {
-            Some(begin) => self.pacer.is_running(now).then_some(*begin),
+            Some(begin) => self.course.pacer.is_running(now).then_some(*begin),
             None if self.share.is_some_and(|share| load.made >= share) => None,
-            None => self.pacer.next(now),
+            None => self.course.pacer.next(now),
         }
-    }
-
-    /// Begins what is due, over the connections in turn.
-    fn begin_due(&mut self, shard: &mut Context<'_>) {
-        let now = shard.now();
-        while self.next(Load::default(), now).is_some() && self.begin_somewhere(shard) {}
-        self.pacer.sleep(now);
-    }
-
-    /// Begins one request on the next connection that takes it; when none does, `available` follows for one.
-    fn begin_somewhere(&mut self, shard: &mut Context<'_>) -> bool {
-        for offset in 0..self.connections.len() {
-            if let Some(key) = self.connections.in_turn(offset)
-                && let Some(mut connection) = shard.connection(key)
-                && self.begin(&mut connection)
-            {
-                self.connections.had_turn(offset);
-                return true;
-            }
-        }
-        false
     }
 
     fn write(&mut self, connection: &mut Connection<'_>, id: StreamId) {
@@ -196,7 +139,7 @@ impl PerfRun {
         let before = request.sent;
         let end = request.send(self.parameters.upload, connection, id);
         let sent = request.sent - before;
-        self.report.counters().bytes_sent.add(sent);
+        self.course.report.counters().bytes_sent.add(sent);
         if let Err(WriteError::Stopped(code)) = end {
             self.stopped_by_peer(connection, id, code);
         }
@@ -211,20 +154,24 @@ impl PerfRun {
             request.received += chunk.len() as u64;
         });
         let (begin, received) = (request.begin, request.received);
-        self.report.counters().bytes_received.add(received - before);
+        self.course
+            .report
+            .counters()
+            .bytes_received
+            .add(received - before);
         match end {
             Ok(ReadEnd::Blocked | ReadEnd::Limit) => return,
             Ok(ReadEnd::Finished) if received == self.parameters.download => {
-                self.report.complete(begin, connection.now());
+                self.course.report.complete(begin, connection.now());
             }
-            Ok(ReadEnd::Finished) => self.report.fail(ClientError::Size {
+            Ok(ReadEnd::Finished) => self.course.report.fail(ClientError::Size {
                 what: what(id),
                 expected: self.parameters.download,
                 received,
             }),
             Err(ReadError::Reset(code)) => {
                 let what = what(id);
-                self.report.fail(ClientError::Reset { what, code });
+                self.course.report.fail(ClientError::Reset { what, code });
             }
             Err(ReadError::Closed) => {}
         }
@@ -235,7 +182,7 @@ impl PerfRun {
         connection.reset(id, code);
         if self.requests.get_mut(connection.key(), id).is_some() {
             let what = what(id);
-            self.report.fail(ClientError::Stopped { what, code });
+            self.course.report.fail(ClientError::Stopped { what, code });
             connection.stop(id, CANCELLED);
             self.end(connection, id);
         }
@@ -250,7 +197,7 @@ impl PerfRun {
         if !request.finished {
             connection.reset(id, CANCELLED); // The answer came before all of the request was sent.
         }
-        self.under_way -= 1;
+        self.course.under_way -= 1;
         if let Some(load) = self.loads.get_mut(&key) {
             load.under_way = load.under_way.saturating_sub(1);
         }
@@ -259,46 +206,73 @@ impl PerfRun {
     }
 
     fn check(&mut self, now: Instant) {
-        let under_way = self.under_way + self.retries.len() as u64;
-        self.pacer
-            .check(now, under_way, self.connections.all_gone());
+        self.course.check(now, self.retries.len() as u64);
     }
 
     /// Forgets the requests under way on a connection; returns what their latencies counted from.
     fn unload(&mut self, key: ConnectionKey) -> Vec<Instant> {
         let lost = self.requests.remove_connection(key);
         let lost: Vec<Instant> = lost.map(|(_, request)| request.begin).collect();
-        self.under_way -= lost.len() as u64;
+        self.course.under_way -= lost.len() as u64;
         lost
     }
 
     /// A connection is gone after `made` requests. Where each has its share, nobody makes up for what is left of it.
     fn lose_share(&mut self, made: u64) {
         if let Some(share) = self.share {
-            self.pacer.lower_total(share.saturating_sub(made));
+            self.course.pacer.lower_total(share.saturating_sub(made));
         }
     }
 
     fn finish(&mut self, shard: &mut Context<'_>) {
-        if self.pacer.finish() {
-            let waiting = self.pacer.waiting(shard.now()) + self.retries.len() as u64;
-            self.report.unanswered = waiting + self.under_way;
-            self.connections.close(shard);
-            self.report.hand_over(shard.now());
+        self.course.finish(shard, self.retries.len() as u64);
+    }
+}
+
+impl Requests for PerfRun {
+    fn course(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.next(Load::default(), now).is_some()
+    }
+
+    fn begin(&mut self, connection: &mut Connection<'_>) -> bool {
+        let (key, now) = (connection.key(), connection.now());
+        let load = self.loads.get(&key).copied().unwrap_or_default();
+        let Some(begin) = self.next(load, now) else {
+            return false;
+        };
+        let Some(id) = connection.open(Dir::Bi) else {
+            return false; // `available` follows.
+        };
+        if self.retries.pop_front().is_none() {
+            self.course.pacer.count_begun();
         }
+        let load = self.loads.entry(key).or_default();
+        load.under_way += 1;
+        load.made += 1;
+        self.course.under_way += 1;
+        let request = Request {
+            begin,
+            header: self.header.clone(),
+            sent: 0,
+            received: 0,
+            finished: false,
+        };
+        self.requests.insert(key, id, request);
+        self.write(connection, id);
+        true
     }
 }
 
 impl Application for PerfRun {
     fn connected(&mut self, connection: &mut Connection<'_>) {
-        let now = connection.now();
-        self.connections.ready(connection);
-        self.report.start(now);
-        self.pacer.start(now);
-        if !self.pacer.has_rate() {
-            self.fill(connection); // At a rate, `run` shares the requests out.
+        if self.course.ready(connection) {
+            self.fill(connection);
         }
-        self.check(now);
+        self.check(connection.now());
     }
 
     fn handshake_done(&mut self, connection: &mut Connection<'_>) {
@@ -334,29 +308,22 @@ impl Application for PerfRun {
     }
 
     fn closed(&mut self, key: ConnectionKey, reason: &ConnectionError) {
-        let over = self.pacer.is_over();
-        (self.connections).gone(key, reason, over, &mut self.report);
+        self.course.gone(key, reason);
         self.unload(key);
         let load = self.loads.remove(&key).unwrap_or_default();
         self.lose_share(load.made);
-        self.pacer.wake();
     }
 
     fn timeout(&self) -> Option<Instant> {
-        let connect_at = self.connections.timeout().filter(|_| !self.pacer.is_over());
-        self.pacer.timeout().into_iter().chain(connect_at).min()
+        self.course.timeout(None)
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {
-        let now = shard.now();
-        self.pacer.run(now);
-        if !self.pacer.is_over() {
-            let failed = self.connections.connect(shard, &mut self.report);
-            (0..failed).for_each(|_| self.lose_share(0));
-        }
+        let failed = self.course.run(shard);
+        (0..failed).for_each(|_| self.lose_share(0));
         self.begin_due(shard);
-        self.check(now);
-        if self.pacer.is_over() {
+        self.check(shard.now());
+        if self.course.pacer.is_over() {
             self.finish(shard);
         }
     }
@@ -366,7 +333,7 @@ impl Application for PerfRun {
     }
 
     fn is_finished(&self) -> bool {
-        self.pacer.is_finished()
+        self.course.pacer.is_finished()
     }
 }
 

@@ -7,17 +7,20 @@ use super::streams::{self, Broken, Streams};
 use super::{CANCELLED, EchoRun, Link, MTU_POLL, MTU_WAIT};
 use crate::app::{Connection, ConnectionKey, Context, SendDatagramError, StreamId};
 use crate::clients::DONE;
+use crate::clients::course::{Course, Requests};
 use crate::clients::results::ClientError;
 
-impl EchoRun {
-    /// Sends on a connection what is due and it takes.
-    pub(super) fn fill(&mut self, connection: &mut Connection<'_>) {
-        while self.begin(connection) {}
+impl Requests for EchoRun {
+    fn course(&mut self) -> &mut Course {
+        &mut self.course
     }
 
-    /// Sends one message; false when none is due or the connection takes none.
-    pub(super) fn begin(&mut self, connection: &mut Connection<'_>) -> bool {
-        let Some(begin) = self.pacer.next(connection.now()) else {
+    fn is_due(&self, now: Instant) -> bool {
+        self.course.pacer.next(now).is_some()
+    }
+
+    fn begin(&mut self, connection: &mut Connection<'_>) -> bool {
+        let Some(begin) = self.course.pacer.next(connection.now()) else {
             return false;
         };
         match self.links.get_mut(&connection.key()) {
@@ -26,13 +29,15 @@ impl EchoRun {
             _ => false,
         }
     }
+}
 
+impl EchoRun {
     pub(super) fn begin_on_stream(
         &mut self,
         connection: &mut Connection<'_>,
         begin: Instant,
     ) -> bool {
-        let limit = match self.pacer.has_rate() {
+        let limit = match self.course.pacer.has_rate() {
             true => streams::UNDER_WAY_MAX,
             false => 1,
         };
@@ -43,8 +48,8 @@ impl EchoRun {
         let Some(id) = streams.begin(begin, size, limit) else {
             return false;
         };
-        self.pacer.count_begun();
-        self.under_way += 1;
+        self.course.pacer.count_begun();
+        self.course.under_way += 1;
         self.write(connection, id);
         true
     }
@@ -54,7 +59,7 @@ impl EchoRun {
         connection: &mut Connection<'_>,
         begin: Instant,
     ) -> bool {
-        let limit = match self.pacer.has_rate() {
+        let limit = match self.course.pacer.has_rate() {
             true => datagrams::UNDER_WAY_MAX,
             false => self.parameters.streams,
         };
@@ -70,8 +75,8 @@ impl EchoRun {
         match connection.send_datagram(payload) {
             Ok(()) => {
                 window.push(begin, now);
-                self.under_way += 1;
-                let counters = self.report.counters();
+                self.course.under_way += 1;
+                let counters = self.course.report.counters();
                 counters.bytes_sent.add(self.parameters.size as u64);
                 let timeout = now + self.parameters.datagram_timeout;
                 self.look_at.get_or_insert(timeout);
@@ -82,40 +87,20 @@ impl EchoRun {
             }
             // The path has become too narrow since it was looked at.
             Err(_) => {
-                self.report.datagrams_lost += window.under_way() as u64;
+                self.course.report.datagrams_lost += window.under_way() as u64;
                 self.unlink(connection.key());
                 self.narrow(connection.key(), now, now + MTU_WAIT);
                 return false;
             }
         }
-        self.pacer.count_begun();
+        self.course.pacer.count_begun();
         true
-    }
-
-    /// Sends what is due, over the connections in turn.
-    pub(super) fn begin_due(&mut self, shard: &mut Context<'_>) {
-        let now = shard.now();
-        while self.pacer.next(now).is_some() && self.begin_somewhere(shard) {}
-        self.pacer.sleep(now);
-    }
-
-    pub(super) fn begin_somewhere(&mut self, shard: &mut Context<'_>) -> bool {
-        for offset in 0..self.connections.len() {
-            if let Some(key) = self.connections.in_turn(offset)
-                && let Some(mut connection) = shard.connection(key)
-                && self.begin(&mut connection)
-            {
-                self.connections.had_turn(offset);
-                return true;
-            }
-        }
-        false
     }
 
     pub(super) fn write(&mut self, connection: &mut Connection<'_>, id: StreamId) {
         if let Some(Link::Streams(streams)) = self.links.get_mut(&connection.key()) {
             match streams.write(connection, id) {
-                Ok(written) => self.report.counters().bytes_sent.add(written),
+                Ok(written) => self.course.report.counters().bytes_sent.add(written),
                 Err(broken) => self.broken(connection, id, broken),
             }
         }
@@ -126,17 +111,17 @@ impl EchoRun {
         let Some(Link::Streams(streams)) = self.links.get_mut(&connection.key()) else {
             return;
         };
-        let (report, under_way) = (&mut self.report, &mut self.under_way);
+        let (report, under_way) = (&mut self.course.report, &mut self.course.under_way);
         let read = streams.read(connection, id, self.parameters.size, |begin| {
             report.complete(begin, now);
             *under_way -= 1;
         });
         match read {
-            Ok(bytes) => self.report.counters().bytes_received.add(bytes),
+            Ok(bytes) => self.course.report.counters().bytes_received.add(bytes),
             Err(broken) => self.broken(connection, id, broken),
         }
         self.fill(connection);
-        self.check(now);
+        self.course.check(now, 0);
     }
 
     /// A stream cannot be used any more, and what was under way on it will not come back.
@@ -150,9 +135,9 @@ impl EchoRun {
             return;
         };
         let useless = streams.is_empty();
-        self.under_way -= lost;
+        self.course.under_way -= lost;
         let what = format!("echo on {id}");
-        self.report.fail(match broken {
+        self.course.report.fail(match broken {
             Broken::Reset(code) => ClientError::Reset { what, code },
             Broken::Stopped(code) => ClientError::Stopped { what, code },
             Broken::Ended => ClientError::Ended { what },
@@ -165,15 +150,15 @@ impl EchoRun {
     /// A connection is of no use any more, for a reason that is a failure already.
     pub(super) fn leave(&mut self, connection: &mut Connection<'_>) {
         let key = connection.key();
-        self.connections.forget(key);
+        self.course.connections.forget(key);
         self.unlink(key);
         connection.close(DONE, bytes::Bytes::new());
-        self.pacer.wake();
+        self.course.pacer.wake();
     }
 
     /// Forgets what is under way on a connection.
     pub(super) fn unlink(&mut self, key: ConnectionKey) {
-        self.under_way -= match self.links.remove(&key) {
+        self.course.under_way -= match self.links.remove(&key) {
             Some(Link::Streams(streams)) => streams.under_way(),
             Some(Link::Datagrams { window, .. }) => window.under_way() as u64,
             Some(Link::Narrow(_)) | None => 0,
@@ -193,7 +178,7 @@ impl EchoRun {
                 _ => now + MTU_WAIT,
             };
             let size = self.parameters.size;
-            let remote = self.connections.target().remote;
+            let remote = self.course.connections.target().remote;
             let error = match connection.max_datagram_size() {
                 Some(largest) if size <= largest => {
                     let window = Window::default();
@@ -212,17 +197,14 @@ impl EchoRun {
                 None => Some(ClientError::NoDatagrams { remote }),
             };
             if let Some(error) = error {
-                self.report.fail(error);
+                self.course.report.fail(error);
                 return self.leave(connection);
             }
         }
-        self.connections.ready(connection);
-        self.report.start(now);
-        self.pacer.start(now);
-        if !self.pacer.has_rate() {
-            self.fill(connection); // At a rate, `run` shares the messages out.
+        if self.course.ready(connection) {
+            self.fill(connection);
         }
-        self.check(now);
+        self.course.check(now, 0);
     }
 
     /// Waits for a connection's path to become wide enough, until `by`.
@@ -247,8 +229,8 @@ impl EchoRun {
                 Link::Narrow(_) => narrow.push(*key),
                 Link::Datagrams { window, .. } => {
                     let lost = window.expire(now, timeout);
-                    self.report.datagrams_lost += lost;
-                    self.under_way -= lost;
+                    self.course.report.datagrams_lost += lost;
+                    self.course.under_way -= lost;
                     let oldest = window.oldest().map(|at| at + timeout);
                     next = next.into_iter().chain(oldest).min();
                 }
@@ -260,19 +242,6 @@ impl EchoRun {
             if let Some(mut connection) = shard.connection(key) {
                 self.link(&mut connection);
             }
-        }
-    }
-
-    pub(super) fn check(&mut self, now: Instant) {
-        let alone = self.connections.all_gone();
-        self.pacer.check(now, self.under_way, alone);
-    }
-
-    pub(super) fn finish(&mut self, shard: &mut Context<'_>) {
-        if self.pacer.finish() {
-            self.report.unanswered = self.pacer.waiting(shard.now()) + self.under_way;
-            self.connections.close(shard);
-            self.report.hand_over(shard.now());
         }
     }
 }

@@ -19,6 +19,7 @@ use rustc_hash::FxHashMap;
 use self::datagrams::{Payloads, Window};
 use self::streams::{Broken, Streams};
 use super::connections::Connections;
+use super::course::{Course, Requests};
 use super::pacer::Pacer;
 use super::results::{ClientError, ClientHandle, LatencyFrom, Report};
 use super::schedule::Rate;
@@ -75,13 +76,14 @@ impl EchoClient {
         let handle = ClientHandle::new();
         handle.counters().total.set(self.requests.unwrap_or(0));
         let run = EchoRun {
-            connections: Connections::new(self.target.clone(), self.connections),
-            report: Report::new(handle.clone(), LatencyFrom::of(self.rate)),
-            pacer: Pacer::new(self.rate, self.duration, self.requests),
+            course: Course::new(
+                Connections::new(self.target.clone(), self.connections),
+                Report::new(handle.clone(), LatencyFrom::of(self.rate)),
+                Pacer::new(self.rate, self.duration, self.requests),
+            ),
             payloads: Payloads::new(self.size),
             parameters: self,
             links: FxHashMap::default(),
-            under_way: 0,
             look_at: None,
         };
         Ok((run, handle))
@@ -92,13 +94,9 @@ impl EchoClient {
 #[derive(Debug)]
 pub struct EchoRun {
     parameters: EchoClient,
-    connections: Connections,
-    report: Report,
-    pacer: Pacer,
+    course: Course,
     payloads: Payloads,
     links: FxHashMap<ConnectionKey, Link>,
-    /// Messages under way on all connections.
-    under_way: u64,
     /// When datagrams are looked through for lost ones, and those that did not fit are tried again.
     look_at: Option<Instant>,
 }
@@ -157,17 +155,17 @@ impl Application for EchoRun {
             let Some(Link::Datagrams { window, .. }) = self.links.get_mut(&connection.key()) else {
                 continue;
             };
-            let counters = self.report.counters();
+            let counters = self.course.report.counters();
             counters.bytes_received.add(datagram.len() as u64);
             if datagram.len() == self.parameters.size
                 && let Some(begin) = window.returned(&datagram)
             {
-                self.under_way -= 1;
-                self.report.complete(begin, now);
+                self.course.under_way -= 1;
+                self.course.report.complete(begin, now);
             }
         }
         self.fill(connection);
-        self.check(now);
+        self.course.check(now, 0);
     }
 
     fn datagrams_unblocked(&mut self, connection: &mut Connection<'_>) {
@@ -178,37 +176,30 @@ impl Application for EchoRun {
     }
 
     fn closed(&mut self, key: ConnectionKey, reason: &ConnectionError) {
-        let over = self.pacer.is_over();
-        (self.connections).gone(key, reason, over, &mut self.report);
+        self.course.gone(key, reason);
         self.unlink(key);
-        self.pacer.wake();
     }
 
     fn timeout(&self) -> Option<Instant> {
-        let own = [self.look_at, self.connections.timeout()];
-        let own = own.into_iter().flatten().filter(|_| !self.pacer.is_over());
-        self.pacer.timeout().into_iter().chain(own).min()
+        self.course.timeout(self.look_at)
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {
-        let now = shard.now();
-        self.pacer.run(now);
-        if !self.pacer.is_over() {
-            self.connections.connect(shard, &mut self.report);
-        }
+        // Connections that cannot be started are failures in the report.
+        self.course.run(shard);
         self.look(shard);
         self.begin_due(shard);
-        self.check(now);
-        if self.pacer.is_over() {
-            self.finish(shard);
+        self.course.check(shard.now(), 0);
+        if self.course.pacer.is_over() {
+            self.course.finish(shard, 0);
         }
     }
 
     fn stop(&mut self, shard: &mut Context<'_>) {
-        self.finish(shard);
+        self.course.finish(shard, 0);
     }
 
     fn is_finished(&self) -> bool {
-        self.pacer.is_finished()
+        self.course.pacer.is_finished()
     }
 }
