@@ -43,7 +43,7 @@ use supervisor::Supervisor;
 
 pub use devices::Devices;
 pub use memif::MemifError;
-pub use ports::{OpenError, Steering};
+pub use ports::{OpenError, SteeringInForce};
 pub use quic::{NamedClient, QuicError, TlsChecks};
 pub use shared::SharedError;
 pub use supervisor::{Measured, Watched};
@@ -108,7 +108,7 @@ pub struct Outcome {
     /// One a port, in the order of the plan.
     pub devices: Vec<DeviceStats>,
     /// How datagrams found their shards: one a port, in the order of the plan.
-    pub steering: Vec<Steering>,
+    pub steering: Vec<SteeringInForce>,
     /// mbufs of all pools.
     pub mbuf_capacity: u64,
     /// mbufs that had not come home when everything was closed: a leak if it is not 0.

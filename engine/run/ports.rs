@@ -26,7 +26,7 @@ impl OpenPort {
 
 /// How a datagram finds its shard on a port, as the device has it. Whatever lands elsewhere is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Steering {
+pub enum SteeringInForce {
     /// There is one shard.
     OneQueue,
     /// Over a link, by the number of the queue that it was sent on.
@@ -37,7 +37,7 @@ pub enum Steering {
     HandOver,
 }
 
-impl Steering {
+impl SteeringInForce {
     /// Its name in the report.
     pub fn name(self) -> &'static str {
         match self {
@@ -50,16 +50,16 @@ impl Steering {
 }
 
 /// Looks at how each port steers, and tells it where there is something to steer.
-pub(super) fn steering(plan: &Plan, ports: &[OpenPort]) -> Vec<Steering> {
+pub(super) fn steering(plan: &Plan, ports: &[OpenPort]) -> Vec<SteeringInForce> {
     let pairs = plan.ports.iter().zip(ports);
     pairs
         .map(|(plan, open)| {
             let port = &plan.name;
             match (plan.steering, open.port.rss()) {
-                (SteeringPlan::OneQueue, _) => Steering::OneQueue,
+                (SteeringPlan::OneQueue, _) => SteeringInForce::OneQueue,
                 (SteeringPlan::ByQueue, _) => {
                     info!(%port, "the other end chooses the shard, by its queue");
-                    Steering::ByQueue
+                    SteeringInForce::ByQueue
                 }
                 (SteeringPlan::RssElseHandOver, Some(rss)) => {
                     let (key_bytes, entries) = (rss.key.len(), rss.table.len());
@@ -67,11 +67,11 @@ pub(super) fn steering(plan: &Plan, ports: &[OpenPort]) -> Vec<Steering> {
                         .map(|queue| rss.table.iter().filter(|&&entry| entry == queue).count())
                         .collect();
                     info!(%port, key_bytes, entries, ?shares, "RSS, read back, chooses the shard");
-                    Steering::Rss
+                    SteeringInForce::Rss
                 }
                 (SteeringPlan::RssElseHandOver, None) => {
                     info!(%port, "no RSS: what lands on another shard is handed over");
-                    Steering::HandOver
+                    SteeringInForce::HandOver
                 }
             }
         })

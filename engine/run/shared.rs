@@ -164,3 +164,96 @@ fn random<const N: usize>() -> Result<[u8; N], SharedError> {
         .map_err(|_| SharedError::NoRandomness)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::plan::Given;
+    use crate::run::TlsChecks;
+
+    /// Four shards on a link with two queues, and one alone on a device. Queues are not in the order of the shards.
+    const YAML: &str = r#"
+eal: ["-l", "0-1", "--no-huge", "--vdev=net_null0", "-m", "512"]
+ports:
+  - { name: left, link: right, addresses: ["fd00::1/64"] }
+  - { name: right, link: left, addresses: ["fd00::2/64"] }
+  - { name: alone, device: net_null0 }
+shards:
+  - { name: server-1, port: left, queue: 1, lcore: 1 }
+  - { name: server-0, port: left, queue: 0, lcore: 0 }
+  - { name: alone, port: alone, lcore: 0 }
+  - { name: client-0, port: right, queue: 0, lcore: 1, client_udp_port: 50000 }
+  - { name: client-1, port: right, queue: 1, lcore: 0 }
+identities: [{ name: own, self_signed: ["localhost"] }]
+listeners:
+  - { name: one, shard: [server-0, server-1], udp_port: 4433, identity: own, services: { perf: {} } }
+  - { name: two, shard: server-1, udp_port: 50001, identity: own, services: { perf: {} } }
+clients:
+  - { name: a, shard: client-0, remote: "[fd00::1]:4433", trust: { insecure: true }, perf: {} }
+  - { name: b, shard: client-1, remote: "[fd00::1]:4433", trust: { insecure: true }, perf: {} }
+"#;
+
+    fn plan(more: &str) -> Plan {
+        let text = format!("{YAML}{more}");
+        let (config, source) = Config::parse(Path::new("x.yaml"), text).unwrap();
+        Plan::new(&config, &source, &Given::default(), &TlsChecks).unwrap()
+    }
+
+    #[test]
+    fn shards_of_a_port_are_joined_and_one_that_is_alone_is_not() {
+        let plan = plan("");
+        let mut shared = Shared::new(&plan).unwrap();
+        for shard in [0, 1, 3, 4] {
+            let steering = shared.take_steering(shard).unwrap();
+            assert_eq!(usize::from(steering.shard()), shard, "named by its index");
+            assert!(shared.take_steering(shard).is_none(), "handed out once");
+            assert!(shared.take_relay(shard).is_some());
+        }
+        assert!(shared.take_steering(2).is_none());
+        assert!(shared.take_relay(2).is_none());
+    }
+
+    #[test]
+    fn given_connection_ids_are_for_all_shards() {
+        let plan = plan(
+            "connection_ids: { host_id: 0a, keys: [{ rotation: 5, key: 8f95f09245765f80256934e50c66207f }] }\n",
+        );
+        let mut shared = Shared::new(&plan).unwrap();
+        let alone = shared.take_steering(2).unwrap();
+        let server = shared.take_steering(0).unwrap();
+        let cid = alone.codec().encode(2, 7);
+        assert_eq!(cid[0] >> 5, 5, "the rotation of the given key");
+        assert_eq!(server.codec().decode(&cid), Some(2), "one codec for all");
+        assert!(shared.take_relay(2).is_none());
+    }
+
+    #[test]
+    fn keys_are_given_or_random() {
+        let given = plan(&format!(
+            "connection_ids: {{ reset_key: {} }}\n",
+            "5a".repeat(32)
+        ));
+        assert_eq!(Shared::new(&given).unwrap().reset_key, [0x5a; 32]);
+        let random = plan("");
+        let keys = [0; 2].map(|_| Shared::new(&random).unwrap().reset_key);
+        assert_ne!(keys[0], keys[1]);
+    }
+
+    #[test]
+    fn a_port_is_open_for_the_udp_ports_of_all_its_shards() {
+        let plan = plan("");
+        let shared = Shared::new(&plan).unwrap();
+        assert_eq!(shared.udp_ports(&plan, 0), [4433, 50_001]);
+        assert!(shared.udp_ports(&plan, 2).is_empty());
+        assert_eq!(shared.client_ports(&plan.shards[3]).range, 50_000..=50_000);
+        let range = shared.client_ports(&plan.shards[4]).range;
+        assert_eq!(range.clone().count(), 256);
+        let open = shared.udp_ports(&plan, 1);
+        assert!(open.contains(&50_000) && range.clone().all(|udp_port| open.contains(&udp_port)));
+        // Once, should the block happen to hold the given one.
+        assert_eq!(open.len(), 256 + usize::from(!range.contains(&50_000)));
+    }
+}
