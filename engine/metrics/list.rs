@@ -157,16 +157,6 @@ const COUNTERS: &[Single] = &[
         |shard| shard.lane.relay_full as f64,
     ),
     (
-        "stoq_neighbours_failed_total",
-        "Neighbours that did not answer.",
-        |shard| shard.lane.host.neighbours_failed as f64,
-    ),
-    (
-        "stoq_path_mtu_lowered_total",
-        "Times that a router reported a smaller MTU on the way.",
-        |shard| shard.lane.host.path_mtu_lowered as f64,
-    ),
-    (
         "stoq_lost_packets_total",
         "QUIC packets declared lost.",
         |shard| shard.counters.lost_packets.get() as f64,
@@ -247,7 +237,32 @@ const LABELLED_COUNTERS: &[Labelled] = &[
             ]
         },
     ),
+    (
+        "stoq_host_events_total",
+        "What the IPv6 host did: neighbour discovery, multicast listener reports, errors of routers.",
+        "event",
+        host_events,
+    ),
 ];
+
+/// What the IPv6 host did, under the names of its counters.
+fn host_events(shard: &ShardReading<'_>) -> Vec<(&'static str, u64)> {
+    let host = &shard.lane.host;
+    vec![
+        ("solicitations_sent", host.solicitations_sent),
+        ("advertisements_sent", host.advertisements_sent),
+        ("router_solicitations_sent", host.router_solicitations_sent),
+        ("listener_reports_sent", host.listener_reports_sent),
+        ("echo_replies_sent", host.echo_replies_sent),
+        ("datagrams_parked", host.parked),
+        ("neighbours_failed", host.neighbours_failed),
+        ("neighbours_evicted", host.neighbours_evicted),
+        ("router_advertisements", host.router_advertisements),
+        ("path_mtu_lowered", host.path_mtu_lowered),
+        ("destination_unreachable", host.destination_unreachable),
+        ("address_conflicts", host.address_conflicts),
+    ]
+}
 
 const LABELLED_GAUGES: &[Labelled] = &[(
     "stoq_connections",

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Engine, Need, Turn, promtool};
+use crate::harness::{Engine, Need, TapLab, Turn, promtool};
 
 /// How long a few seconds' work may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ fn folder() -> TempDir {
 /// An engine that serves its metrics.
 struct Served {
     engine: Engine,
-    address: SocketAddr,
+    metrics: Metrics,
     _folder: TempDir,
 }
 
@@ -67,21 +67,28 @@ impl Served {
         let folder = folder();
         let engine = Engine::run(&write_config(folder.path(), "[::1]:0", load));
         engine.wait_until_ready();
-        let log = engine.log();
-        let url = log
-            .split_once("metrics at http://")
-            .expect("it says where")
-            .1;
-        let address = url.split('/').next().expect("a first part");
         Self {
-            address: address.parse().expect("an address with a port"),
+            metrics: Metrics::of(&engine),
             engine,
             _folder: folder,
         }
     }
+}
+
+/// Where an engine serves its metrics.
+struct Metrics(SocketAddr);
+
+impl Metrics {
+    /// The address is in the engine's log: the kernel chose the port.
+    fn of(engine: &Engine) -> Self {
+        let log = engine.log();
+        let (_, url) = log.split_once("metrics at http://").expect("it says where");
+        let address = url.split('/').next().expect("a first part");
+        Self(address.parse().expect("an address with a port"))
+    }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("the engine listens");
+        let stream = TcpStream::connect(self.0).expect("the engine listens");
         stream.set_read_timeout(Some(LONG)).expect("a time-out");
         stream
     }
@@ -194,14 +201,14 @@ fn last_scrape_agrees_with_the_report() {
         let completed = scrape.sum_with("stoq_client_requests_total", "outcome=\"completed\"");
         completed == REQUESTS && scrape.sum("stoq_connections") == 0.0
     };
-    let idle = served.scrape_until("idle", is_idle);
+    let idle = served.metrics.scrape_until("idle", is_idle);
     // The host still repeats its listener reports for a moment (RFC 3810 section 9.11), and lanes publish their counters
     // now and then: wait for a while in which nothing is sent.
     let frames = |scrape: &Scrape| scrape.sum("stoq_tx_frames_total");
     let mut last = idle;
     let last = loop {
         std::thread::sleep(QUIET);
-        let now = served.scrape();
+        let now = served.metrics.scrape();
         if frames(&now) == frames(&last) {
             break now;
         }
@@ -251,6 +258,7 @@ fn last_scrape_agrees_with_the_report() {
             "",
             "/quic/congestion_events",
         ),
+        ("stoq_handed_over_total", "", "/rx/handed_over"),
         ("stoq_pool_mbufs", "", "/mbufs/capacity"),
         ("stoq_rx_frames_total", "lcore=\"1\"", "/lcores/1/rx_frames"),
     ] {
@@ -295,7 +303,7 @@ fn promtool_finds_nothing_to_criticise_during_a_run() {
     };
     let served = Served::start("connections: 2\n    perf: { download: 64kB, repeat: true }");
     let moved = |scrape: &Scrape| scrape.sum("stoq_client_latency_seconds_count") > 100.0;
-    let scrape = served.scrape_until("under load", moved);
+    let scrape = served.metrics.scrape_until("under load", moved);
     assert_eq!(scrape.sum_with("stoq_connections", "state=\"open\""), 4.0);
 
     let program = promtool().expect("found above");
@@ -325,17 +333,17 @@ fn promtool_finds_nothing_to_criticise_during_a_run() {
 fn other_requests_are_answered_and_slow_ones_cut_off() {
     let Some(_turn) = Turn::take(&[]) else { return };
     let served = Served::start(&short_load());
-    let (head, body) = served.ask("GET", "/");
+    let (head, body) = served.metrics.ask("GET", "/");
     assert!(
         head.starts_with("HTTP/1.1 200 ") && body.contains("/metrics"),
         "{head} {body}"
     );
-    let (head, body) = served.ask("HEAD", "/metrics");
+    let (head, body) = served.metrics.ask("HEAD", "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(body, "");
-    let (head, _) = served.ask("GET", "/else");
+    let (head, _) = served.metrics.ask("GET", "/else");
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
-    let (head, _) = served.ask("POST", "/metrics");
+    let (head, _) = served.metrics.ask("POST", "/metrics");
     assert!(
         head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD"),
         "{head}"
@@ -344,14 +352,14 @@ fn other_requests_are_answered_and_slow_ones_cut_off() {
     // More than the server keeps, none of which ever ends its request.
     let slow: Vec<TcpStream> = (0..100)
         .map(|_| {
-            let mut stream = served.connect();
+            let mut stream = served.metrics.connect();
             stream
                 .write_all(b"GET /metrics HTTP/1.1\r\n")
                 .expect("half a request");
             stream
         })
         .collect();
-    served.scrape();
+    served.metrics.scrape();
     let mut first = &slow[0];
     let mut rest = Vec::new();
     let ended = first.read_to_end(&mut rest);
@@ -361,6 +369,37 @@ fn other_requests_are_answered_and_slow_ones_cut_off() {
         String::from_utf8_lossy(&rest)
     );
     served.engine.stop().expect_clean();
+}
+
+#[test]
+fn a_link_that_goes_down_is_seen() {
+    let Some(mut lab) = TapLab::new(&[]) else {
+        return;
+    };
+    lab.start(
+        "identities:
+  - { name: made-here, self_signed: [\"localhost\"] }
+listeners:
+  - { name: main, shard: server, udp_port: 4433, identity: made-here, services: { perf: {} } }
+metrics: { listen: \"[::1]:0\" }
+",
+    );
+    let metrics = Metrics::of(lab.engine());
+    let expect = |what: &str, wanted: fn(&Scrape) -> bool| {
+        lab.inside(|| metrics.scrape_until(what, wanted));
+    };
+    expect("up", |scrape| scrape.sum("stoq_link_up") == 1.0);
+    lab.link_down();
+    expect("down", |scrape| scrape.sum("stoq_link_up") == 0.0);
+    lab.engine().wait_for_log("link is down", LONG);
+    lab.link_up();
+    expect("up again", |scrape| scrape.sum("stoq_link_up") == 1.0);
+    lab.engine().wait_for_log("link is up again", LONG);
+    // The kernel looks for routers on a link that comes up.
+    expect("received from", |scrape| {
+        scrape.sum_with("stoq_device_xstat", "name=\"rx_good_packets\"") > 0.0
+    });
+    lab.stop().expect_clean();
 }
 
 #[test]
@@ -382,7 +421,7 @@ fn a_taken_address_is_told_with_its_key() {
 fn dashboard_shows_what_is_scraped() {
     let Some(_turn) = Turn::take(&[]) else { return };
     let served = Served::start(&short_load());
-    let scrape = served.scrape();
+    let scrape = served.metrics.scrape();
     served.engine.stop().expect_clean();
 
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/grafana.json");
