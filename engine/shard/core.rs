@@ -77,6 +77,8 @@ pub(crate) struct Core {
     serial: u64,
 }
 
+/// Timers that fire in a turn, at most. What is left is due in the next one.
+const TIMERS_MAX: usize = 256;
 /// The length of quinn-proto's own connection IDs.
 const UNSTEERED_CID_LEN: usize = 8;
 
@@ -193,9 +195,12 @@ impl Core {
         Some(Connection::new(entry, &self.counters, self.now))
     }
 
-    /// Fires the timers that are due.
+    /// Fires the timers that are due, so many of them in a turn: after a pause, all connections may have one.
     pub(crate) fn fire_timers(&mut self) {
-        while let Some(index) = self.timers.pop_due(self.now) {
+        for _ in 0..TIMERS_MAX {
+            let Some(index) = self.timers.pop_due(self.now) else {
+                break;
+            };
             let Some(entry) = self.entries.get_mut(index as usize) else {
                 continue;
             };

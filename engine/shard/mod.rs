@@ -42,6 +42,7 @@ mod counters;
 mod dispatch;
 mod entry;
 mod gate;
+mod rates;
 mod receive;
 mod responses;
 mod samples;

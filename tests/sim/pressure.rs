@@ -247,3 +247,28 @@ fn a_peer_that_is_gone_does_not_hold_up_the_end() {
     assert!(net.shard(0).is_drained());
     assert_eq!(server.reasons(), [ConnectionError::LocallyClosed]);
 }
+
+#[test]
+fn a_crowd_of_timers_fires_in_parts() {
+    let mut setup = Setup::default();
+    setup.settings.idle_timeout = Some(5 * SECOND);
+    let (server, client) = (Log::default(), Log::default());
+    let mut net = Net::new(Link::default());
+    net.add(setup.server("test", Server::new(&server)));
+    let mut crowd = Client::new(&client, setup.target("test"), Vec::new());
+    crowd.connections = 600;
+    net.add(setup.clients(vec![Box::new(crowd)]));
+    net.run_until(5 * SECOND, |_| server.lock().connected.len() == 600);
+    net.settle();
+    net.away = Some(0);
+    net.run_for(20 * SECOND);
+    assert_eq!(client.reasons().len(), 600);
+    net.away = None;
+    // All are due at once.
+    net.run_for(MILLISECOND);
+    let reasons = server.reasons();
+    let timed_out = |reason: &&ConnectionError| **reason == ConnectionError::TimedOut;
+    assert_eq!(reasons.iter().filter(timed_out).count(), 600);
+    assert_eq!(reasons.len(), 600);
+    assert_eq!(net.counters(0).connections_current.get(), 0);
+}
