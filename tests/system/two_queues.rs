@@ -9,7 +9,7 @@ use ::quinn::{Connection, ConnectionError, Endpoint};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Engine, Need, SERVER_PORT, TapLab, Turn, write_file};
+use crate::harness::{Engine, Identity, Need, SERVER_PORT, TapLab, Turn, write_file};
 use crate::quinn_peer::{self as quinn, ClientOptions};
 
 const MIB: u64 = 1 << 20;
@@ -63,7 +63,21 @@ fn assert_hand_over_adds_up(report: &Value) {
 
 #[test]
 fn many_connections_are_served_by_both_shards() {
-    let Some(mut lab) = two_queues() else { return };
+    let Some(mut lab) = TapLab::with_two_queues() else {
+        return;
+    };
+    // As it ships, but for the certificate.
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/tap-2queues.yaml");
+    let shipped = std::fs::read_to_string(shipped).expect("it is in the repository");
+    let made_here = "self_signed: [\"localhost\"]";
+    assert!(shipped.contains(made_here));
+    let Identity { certificate, key } = &lab.pki.server;
+    let files = format!(
+        "certificate: {}\n    key: {}",
+        certificate.display(),
+        key.display()
+    );
+    lab.start_whole(&shipped.replace(made_here, &files));
     quinn::run(async {
         let config = config(&lab, "echo");
         let mut echoes = tokio::task::JoinSet::new();

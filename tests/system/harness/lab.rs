@@ -130,7 +130,6 @@ listeners:
 
     /// Starts the engine with its TAP port, its shards, and `yaml` after that.
     pub fn start(&mut self, yaml: &str) {
-        let config = self.folder.path().join("engine.yaml");
         let (lcores, second) = match self.queues {
             1 => ("0", ""),
             _ => (
@@ -146,7 +145,13 @@ shards:
   - {{ name: server, port: tap, queue: 0, lcore: 0, idle: adaptive }}
 {second}"
         );
-        std::fs::write(&config, head + yaml).expect("the test folder is writable");
+        self.start_whole(&(head + yaml));
+    }
+
+    /// Starts the engine with a configuration of its own. Its TAP interface is `stoq0`.
+    pub fn start_whole(&mut self, yaml: &str) {
+        let config = self.folder.path().join("engine.yaml");
+        std::fs::write(&config, yaml).expect("the test folder is writable");
         let engine = self.namespace.inside(|| Engine::run(&config));
         // The interface is there before the engine is ready, and a client that finds its peer
         // without an address would wait a second for the next solicitation.
