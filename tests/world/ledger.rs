@@ -53,6 +53,10 @@ pub struct Flow {
 /// A connection as its client sees it.
 #[derive(Debug, Default)]
 pub struct Opened {
+    /// It began with 0-RTT data. Then quinn-proto 0.11.19 may come to a stop: when both sides have filled their first
+    /// congestion windows by the time the handshake is complete, neither has room to acknowledge, and the server's probe
+    /// timer does not run.
+    pub early: bool,
     /// Data came from the server: by then it knows the client's address.
     pub heard: bool,
     /// Everything planned was done.
@@ -307,6 +311,6 @@ impl Ledger {
 impl Opened {
     /// Whether it may end in silence: it has nothing more to do, or something happened that it need not survive.
     pub fn may_end(&self, rules: Rules) -> bool {
-        self.done || self.excused || rules.fragile && !self.heard
+        self.done || self.excused || self.early || rules.fragile && !self.heard
     }
 }

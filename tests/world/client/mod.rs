@@ -285,6 +285,9 @@ impl Application for Client {
         let Some(work) = self.work.get_mut(&connection.key()) else {
             return;
         };
+        if let Some(record) = self.book.lock().opened.get_mut(&work.plan.number) {
+            record.early = connection.is_handshaking();
+        }
         if let Ending::Cut(after) = work.plan.ending {
             work.cut_at = Some(connection.now() + after);
         }
