@@ -37,8 +37,14 @@ bench: setup ## micro-benchmarks, the engine against its ceilings, and at scale 
 	$(CARGO) run --release -p bench --bin compare
 	$(CARGO) run --release -p bench --bin scale
 
-soak: build venv ## minutes of load, with memory and buffers watched
+# SEEDS=n: that many simulated worlds from a random seed on, instead.
+soak: setup ## minutes of load, with memory and buffers watched; SEEDS=n: n simulated worlds
+ifdef SEEDS
+	@scripts/soak.sh --seeds $(SEEDS)
+else
+	@$(MAKE) --no-print-directory build venv
 	@scripts/soak.sh $(ENGINE)
+endif
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

@@ -1,10 +1,19 @@
 #!/usr/bin/env bash
 # Minutes of load over the in-process link, with the engine's memory watched: it must not grow once
 # warm, no connection may be lost, and every packet buffer must be back at the end.
+# Or simulated worlds (tests/world): as many as asked for, from a random seed on. Ends with the seeds
+# that failed, each with the command that replays it.
 #
 # usage: scripts/soak.sh ENGINE        seconds: SOAK_SECONDS (300)
+#        scripts/soak.sh --seeds N     first seed: STOQ_FROM (random)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+if [[ $1 == --seeds ]]; then
+    export STOQ_SEEDS=$2 STOQ_FROM=${STOQ_FROM:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
+    echo "soak: $STOQ_SEEDS worlds from seed $STOQ_FROM"
+    exec "${CARGO:-cargo}" test --release --test world all_seeds -- --nocapture
+fi
 
 engine=$1
 seconds=${SOAK_SECONDS:-300}
