@@ -14,14 +14,14 @@ pub struct Limits {
     pub connections: Option<u32>,
     /// Handshakes in flight on a shard; above, incoming connections are dropped without an answer; default 1024.
     pub incoming: Option<u32>,
-    /// Handshakes in flight above which a client must first prove its address (Retry, RFC 9000 §8.1.2); default half
-    /// of `incoming`. 0 asks every client to.
+    /// Handshakes in flight above which a client must first prove its address (Retry, RFC 9000 §8.1.2); default 128,
+    /// or half of `incoming` if that is less. 0 asks every client to.
     pub retry_above: Option<u32>,
     /// Bytes that a shard buffers for connections it has not accepted yet; default 1 MiB.
     pub incoming_bytes: Option<Size>,
     /// Handshakes that a shard begins for one /64 prefix of source addresses in a second; default 4096/s.
     pub handshakes_per_prefix: Option<OrOff<Rate>>,
-    /// Datagrams a second that a shard looks at although they belong to no connection and lead to none; default 10000/s.
+    /// Datagrams a second that a shard looks at although they belong to no connection and lead to none; default 5000/s.
     pub strangers: Option<OrOff<Rate>>,
     /// Version negotiations and stateless resets that a shard sends in a second; default 1000/s.
     pub stateless: Option<OrOff<Rate>>,
