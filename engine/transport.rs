@@ -21,7 +21,7 @@ pub const INITIAL_MTU_MAX: u16 = 1_452;
 /// Streams of each direction that a peer may have open at the start of a connection; all of its limit if that is less
 /// than twice as many.
 ///
-/// quinn-proto allocates every stream that it permits, at once: some 150 bytes each. So a connection starts with few,
+/// quinn-proto allocates every stream that it permits, at once: some 100 bytes each. So a connection starts with few,
 /// and the shard doubles them as the peer uses them, up to the limit.
 pub const STREAMS_AT_START: u32 = 16;
 

@@ -74,7 +74,7 @@ pub(super) fn limits(config: &Config, source: &Source) -> Result<LimitsPlan, Con
         );
         return Err(source.error("limits.incoming", message));
     }
-    let retry_above = limits.retry_above.unwrap_or(incoming.div_ceil(2));
+    let retry_above = limits.retry_above.unwrap_or(incoming.div_ceil(2).min(128));
     if retry_above > incoming {
         let message = format!(
             "{retry_above} is never reached: `incoming` is {incoming}; choose a lower number"
@@ -103,7 +103,7 @@ pub(super) fn limits(config: &Config, source: &Source) -> Result<LimitsPlan, Con
             4096,
             1_000_000,
         )?,
-        strangers: rate("strangers", limits.strangers, 10_000, 10_000_000)?,
+        strangers: rate("strangers", limits.strangers, 5_000, 10_000_000)?,
         stateless: rate("stateless", limits.stateless, 1000, 1_000_000)?,
         handover: bound("handover", limits.handover, 1024, 1 << 16)?,
         responses: bound("responses", limits.responses, 64, 1 << 16)?,

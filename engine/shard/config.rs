@@ -100,10 +100,10 @@ impl Default for ShardLimits {
         Self {
             connections: 20_000,
             incoming: 1_024,
-            retry_above: 512,
+            retry_above: 128,
             incoming_bytes: 1 << 20,
             handshakes_per_prefix: Some(4_096),
-            strangers: Some(10_000),
+            strangers: Some(5_000),
             stateless: Some(1_000),
             streams: StreamLimits::default(),
             turn_budget: 16,
@@ -122,7 +122,9 @@ pub enum ShardError {
     #[error("a listener needs a `udp_port` of its own: 1 to 65535")]
     UdpPortZero,
     /// There is no UDP port for clients.
-    #[error("UDP ports {0} to {1} for clients: the range must not be empty and begin at 1 or above")]
+    #[error(
+        "UDP ports {0} to {1} for clients: the range must not be empty and begin at 1 or above"
+    )]
     ClientPorts(u16, u16),
     /// Two services of a listener speak the same protocol.
     #[error("UDP port {udp_port}: two services for ALPN {alpn:?}")]

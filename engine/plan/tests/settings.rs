@@ -52,10 +52,10 @@ fn limits(text: &str) -> Result<LimitsPlan, String> {
 fn limits_have_defaults_that_fit_each_other() {
     let defaults = limits("responses: 64").unwrap();
     assert_eq!(defaults.connections, 20_000);
-    assert_eq!((defaults.incoming, defaults.retry_above), (1024, 512));
+    assert_eq!((defaults.incoming, defaults.retry_above), (1024, 128));
     assert_eq!(defaults.incoming_bytes, 1 << 20);
     assert_eq!(defaults.handshakes_per_prefix, Some(4096));
-    assert_eq!(defaults.strangers, Some(10_000));
+    assert_eq!(defaults.strangers, Some(5_000));
     assert_eq!(defaults.stateless, Some(1000));
     assert_eq!(defaults.handover, 1024);
     let few = limits("connections: 10").unwrap();
