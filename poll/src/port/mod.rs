@@ -16,6 +16,7 @@ use hugepages::Mempool;
 use crate::eal::{Eal, error_text};
 use crate::queue::{QueuePair, RxQueue, TxQueue};
 use crate::wire::MacAddr;
+use rss::Wanted;
 use setup::Setup;
 
 pub use info::{PortInfo, ports, rx_offload_name, tx_offload_name};
@@ -102,6 +103,9 @@ pub(crate) struct Device {
     mac: MacAddr,
     mtu: u16,
     pool: Mempool,
+    /// What RSS was asked to do. `rte_eth_dev_configure` keeps the pointer to its key, and drivers go back to it when they
+    /// start or reset the device: it stays where it is until the device is closed.
+    wanted: Option<Wanted>,
     rss: Option<Rss>,
     /// For a link: the rings behind the port, freed after it is closed.
     _rings: Option<Arc<crate::link::Rings>>,
@@ -135,6 +139,7 @@ impl Port {
             let _turn = control();
             info::info(id, name)?
         };
+        let wanted = Wanted::new(&info, config.queues, config.rss_key.as_deref());
         // From here on the device is ours to close, whatever fails.
         OPEN.fetch_add(1, Ordering::SeqCst);
         let mut device = Device {
@@ -142,12 +147,14 @@ impl Port {
             mac: MacAddr([0; 6]),
             mtu: config.mtu,
             pool: config.pool,
+            wanted,
             rss: None,
             _rings: rings,
         };
         let ready = {
             let _turn = control();
-            Setup::new(&device.info, config).run(is_link)?
+            let Device { info, wanted, .. } = &mut device;
+            Setup::new(info, config, wanted.as_mut()).run(is_link)?
         };
         device.mac = ready.mac;
         device.rss = ready.rss;

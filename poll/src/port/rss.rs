@@ -50,11 +50,12 @@ impl Rss {
     }
 }
 
-/// What a device is asked to do.
+/// What a device is asked to do. Nothing in it changes, and it lives until the device is closed: drivers keep pointing to
+/// the key.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    pub(super) key: Vec<u8>,
-    pub(super) types: u64,
+    key: Vec<u8>,
+    types: u64,
     table: Vec<u16>,
 }
 

@@ -19,17 +19,22 @@ pub(super) struct Setup<'a> {
     name: &'a str,
     config: &'a PortConfig,
     info: &'a PortInfo,
-    rss: Option<Wanted>,
+    rss: Option<&'a mut Wanted>,
 }
 
 impl<'a> Setup<'a> {
-    pub(super) fn new(info: &'a PortInfo, config: &'a PortConfig) -> Self {
+    /// What is wanted of RSS lives until the device is closed.
+    pub(super) fn new(
+        info: &'a PortInfo,
+        config: &'a PortConfig,
+        rss: Option<&'a mut Wanted>,
+    ) -> Self {
         Self {
             id: info.id,
             name: &info.name,
             config,
             info,
-            rss: Wanted::new(info, config.queues, config.rss_key.as_deref()),
+            rss,
         }
     }
 
@@ -72,7 +77,8 @@ impl<'a> Setup<'a> {
             conf.rx_adv_conf.rss_conf = rss.conf(self.info);
         }
         let queues = self.config.queues;
-        // SAFETY: the port exists and `conf`, with the key it points to, is valid for the call, which copies both.
+        // SAFETY: the port exists. `conf` is copied by the call; the key it points to is not, and lives, unchanged, until
+        // the device is closed (`Device::wanted`).
         let code = unsafe { sys::rte_eth_dev_configure(self.id.0, queues, queues, &conf) };
         self.done("rte_eth_dev_configure", code)?;
         // Drivers apply the MTU at different moments; asking again is harmless, and where it cannot be asked for
