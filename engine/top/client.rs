@@ -255,3 +255,110 @@ fn names(folder: &Path) -> Vec<String> {
     names.sort_unstable();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{accept, bind, listen};
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A telemetry socket on which one asker is answered, until it leaves.
+    fn serve(folder: &Path, prefix: &str, socket: &str, answers: Value) {
+        let own = folder.join(prefix);
+        fs::create_dir_all(&own).unwrap();
+        let listener = listening(&own.join(socket));
+        std::thread::spawn(move || {
+            let peer = accept(&listener).unwrap();
+            let tell = |value: &Value| {
+                let text = value.to_string();
+                let _ = send(&peer, text.as_bytes(), SendFlags::NOSIGNAL);
+            };
+            tell(&json!({ "version": "DPDK", "pid": 42, "max_output_len": 16384 }));
+            let mut buffer = [0; 1024];
+            while let Ok((_, length @ 1..)) = recv(&peer, &mut buffer[..], RecvFlags::empty()) {
+                let command = std::str::from_utf8(&buffer[..length]).unwrap();
+                let path = command.split(',').next().unwrap();
+                if answers[command] == "hang up" {
+                    return;
+                }
+                tell(&json!({ path: answers[command] }));
+            }
+        });
+    }
+
+    fn listening(path: &Path) -> OwnedFd {
+        let kind = SocketType::SEQPACKET;
+        let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+        bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        listen(&socket, 1).unwrap();
+        socket
+    }
+
+    fn engine() -> Value {
+        json!({ "/stoq/shards": ["one"], "/stoq/shards,one": { "name": "one" } })
+    }
+
+    fn refusal(folder: &TempDir, prefix: Option<&str>) -> String {
+        let error = Client::attach_in(folder.path(), prefix).unwrap_err();
+        error
+            .to_string()
+            .replace(folder.path().to_str().unwrap(), "DIR")
+    }
+
+    #[test]
+    fn the_only_engine_is_found_among_others() {
+        let folder = TempDir::new().unwrap();
+        serve(folder.path(), "other", SOCKET, json!({}));
+        serve(folder.path(), "mine", &format!("{SOCKET}:1"), engine());
+        // A process that is gone leaves its socket behind.
+        drop(listening(&folder.path().join("mine").join(SOCKET)));
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        let client = Client::attach_in(folder.path(), None).unwrap();
+        assert_eq!((client.prefix(), client.pid()), ("mine", 42));
+        assert_eq!(client.ask("/stoq/shards,one").unwrap()["name"], "one");
+        assert_eq!(client.ask("/stoq/unknown").unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn several_engines_have_to_be_told_apart() {
+        let folder = TempDir::new().unwrap();
+        for prefix in ["a", "b", "c"] {
+            serve(folder.path(), prefix, SOCKET, engine());
+        }
+        assert_eq!(
+            refusal(&folder, None),
+            "several engines run; choose one by --file-prefix: a, b, c"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let folder = TempDir::new().unwrap();
+        assert!(refusal(&folder, None).starts_with("no engine to be seen in DIR: "));
+        let none = refusal(&folder, Some("x"));
+        let expected =
+            "no engine runs with the file prefix `x`: there is no telemetry socket in DIR/x ";
+        assert!(none.starts_with(expected), "{none}");
+        serve(folder.path(), "other", SOCKET, json!({}));
+        assert_eq!(
+            refusal(&folder, Some("other")),
+            format!(
+                "the DPDK process at DIR/other/{SOCKET} is no engine: it does not know /stoq/shards"
+            )
+        );
+    }
+
+    #[test]
+    fn an_engine_that_leaves_has_ended() {
+        let folder = TempDir::new().unwrap();
+        let answers = json!({ "/stoq/shards": ["one"], "/stoq/pools": "hang up" });
+        serve(folder.path(), "mine", SOCKET, answers);
+        let client = Client::attach_in(folder.path(), Some("mine")).unwrap();
+        for _ in 0..2 {
+            let gone = client.ask("/stoq/pools").unwrap_err();
+            assert!(matches!(gone, TopError::Ended), "{gone}");
+        }
+    }
+}

@@ -19,5 +19,6 @@ mod metrics;
 mod peers_alone;
 mod quinn_over_tap;
 mod raw_over_tap;
+mod terminal;
 mod top;
 mod two_queues;
