@@ -193,7 +193,7 @@ impl<'a> Quic<'a> {
             client_ports: shared.client_ports(shard),
             clients,
             steering: shared.take_steering(index),
-            reset_key: shared.reset_key,
+            reset_key: shared.reset_key(&self.plan.ports[shard.port]),
             drain_timeout: self.plan.run.drain_timeout,
             counters,
         };

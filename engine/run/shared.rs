@@ -1,10 +1,11 @@
 //! What the shards of a process, and of a port, have in common: keys, connection IDs, UDP ports, what joins them.
 
 use poll::Relay;
+use ring::hmac;
 use rustls::crypto::ring::default_provider;
 use thiserror::Error;
 
-use crate::plan::{ConnectionIdsPlan, Plan, ShardPlan};
+use crate::plan::{ConnectionIdsPlan, Plan, PortPlan, ShardPlan};
 use crate::steering::{
     CidCodec, CidConfig, CidError, CidKey, ClientPorts, ClientPortsError, Steering, mesh,
 };
@@ -33,8 +34,8 @@ pub enum SharedError {
 
 /// What is made once for all shards, and handed out to each.
 pub(super) struct Shared {
-    /// Makes stateless reset tokens.
-    pub(super) reset_key: [u8; 32],
+    /// What the ports' keys of stateless reset tokens are made from.
+    reset_key: hmac::Key,
     /// One a shard, in the order of the plan; nothing for a shard with plain connection IDs.
     steering: Vec<Option<Steering>>,
     /// One a shard, in the order of the plan; nothing for a shard that is alone on its port.
@@ -51,7 +52,7 @@ impl Shared {
         };
         let codec = codec(&plan.connection_ids)?;
         let mut shared = Self {
-            reset_key,
+            reset_key: hmac::Key::new(hmac::HMAC_SHA256, &reset_key),
             steering: plan.shards.iter().map(|_| None).collect(),
             relays: plan.shards.iter().map(|_| None).collect(),
             client_ports: Vec::with_capacity(plan.ports.len()),
@@ -84,6 +85,16 @@ impl Shared {
                 self.relays[shard] = Some(relay);
             }
         }
+    }
+
+    /// The key of stateless reset tokens of the shards on a port, which stays the same while the file does.
+    ///
+    /// Each port has its own: connection IDs lead to the other shards of a port, but to none of another one, which would
+    /// answer them with a reset (RFC 9000 §21.11).
+    pub(super) fn reset_key(&self, port: &PortPlan) -> [u8; 32] {
+        let mut key = [0; 32];
+        key.copy_from_slice(hmac::sign(&self.reset_key, port.name.as_bytes()).as_ref());
+        key
     }
 
     /// Hands out a shard's way to the others, once.
@@ -236,10 +247,12 @@ clients:
             "connection_ids: {{ reset_key: {} }}\n",
             "5a".repeat(32)
         ));
-        assert_eq!(Shared::new(&given).unwrap().reset_key, [0x5a; 32]);
         let random = plan("");
-        let keys = [0; 2].map(|_| Shared::new(&random).unwrap().reset_key);
-        assert_ne!(keys[0], keys[1]);
+        let key =
+            |plan: &Plan, port: usize| Shared::new(plan).unwrap().reset_key(&plan.ports[port]);
+        assert_eq!(key(&given, 0), key(&given, 0));
+        assert_ne!(key(&given, 0), key(&given, 1), "each port has its own");
+        assert_ne!(key(&random, 0), key(&random, 0));
     }
 
     #[test]

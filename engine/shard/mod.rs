@@ -119,7 +119,7 @@ impl Shard {
             core.endpoints.push(Endpoint {
                 udp_ports: listener.udp_port..=listener.udp_port,
                 services: services.collect(),
-                quinn: endpoints.make(Some(listener.server))?,
+                quinn: endpoints.make(Some((listener.udp_port, listener.server)))?,
                 routes: Vec::new(),
             });
         }

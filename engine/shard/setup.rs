@@ -71,10 +71,11 @@ pub(super) fn check(config: &ShardConfig) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// Makes the endpoints of a shard: all of them with the same kind of connection IDs and the same reset key.
+/// Makes the endpoints of a shard: all of them with the same kind of connection IDs, each with a reset key of its own.
 pub(super) struct Endpoints {
     udp_payload_max: u16,
-    reset_key: Arc<hmac::Key>,
+    /// What the endpoints' reset keys are made from.
+    reset_key: hmac::Key,
     /// What makes connection IDs, and the shard that they name.
     ids: Option<(CidCodec, u8)>,
     incoming: usize,
@@ -88,7 +89,7 @@ impl Endpoints {
         let steering = config.steering.as_ref();
         Self {
             udp_payload_max: config.udp_payload_max,
-            reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &config.reset_key)),
+            reset_key: hmac::Key::new(hmac::HMAC_SHA256, &config.reset_key),
             ids: steering.map(|steering| (steering.codec().clone(), steering.shard())),
             incoming: config.limits.incoming,
             incoming_bytes: config.limits.incoming_bytes,
@@ -97,17 +98,25 @@ impl Endpoints {
         }
     }
 
-    /// An endpoint of quinn-proto; one that has no `server` settings only connects.
+    /// An endpoint of quinn-proto: a listener's with its UDP port and settings, or the clients', which only connects.
+    ///
+    /// Whoever sees a connection ID may show it to another endpoint, which knows no such connection and answers with a
+    /// stateless reset. That must not hold a token that the connection's peer believes (RFC 9000 §21.11), so the key
+    /// goes by the UDP port.
     pub(super) fn make(
         &mut self,
-        server: Option<quinn_proto::ServerConfig>,
+        listener: Option<(u16, quinn_proto::ServerConfig)>,
     ) -> Result<quinn_proto::Endpoint, ShardError> {
-        let mut config = EndpointConfig::new(self.reset_key.clone());
+        // No listener has UDP port 0. Clients have one key, whatever ports they take: it outlives a restart.
+        let udp_port = listener.as_ref().map_or(0, |&(udp_port, _)| udp_port);
+        let reset_key = hmac::sign(&self.reset_key, &udp_port.to_be_bytes());
+        let reset_key = hmac::Key::new(hmac::HMAC_SHA256, reset_key.as_ref());
+        let mut config = EndpointConfig::new(Arc::new(reset_key));
         let checked = config.max_udp_payload_size(self.udp_payload_max);
         checked.map_err(|_| ShardError::UdpPayload(self.udp_payload_max))?;
         config.rng_seed(Some(self.randomness.seed()?));
         config.min_reset_interval(self.reset_interval);
-        let server = server.map(|mut server| {
+        let server = listener.map(|(_, mut server)| {
             server.max_incoming(self.incoming);
             server.incoming_buffer_size(self.incoming_bytes);
             server.incoming_buffer_size_total(self.incoming_bytes);

@@ -390,6 +390,44 @@ fn a_stateless_reset_with_another_key_is_not() {
     assert_eq!(restarted([0x2b; 32]), []);
 }
 
+/// A stateless reset oracle (RFC 9000 §21.11): a connection ID of one listener is shown to another, whose answer is sent
+/// on to the client in the name of the first.
+#[test]
+fn a_listener_answers_nothing_that_resets_connections_of_another() {
+    let setup = Setup::default();
+    let (server, log) = (Log::default(), Log::default());
+    let client = Client::new(&log, setup.target("test"), vec![Request::download(1_000)]);
+    let mut config = servers(&setup, &server, ends(&codec(), 1, 16)).remove(0);
+    let other = servers(&setup, &server, ends(&codec(), 1, 16)).remove(0);
+    config.listeners.extend(other.listeners);
+    config.listeners[1].udp_port = UDP_PORT + 1;
+    let mut net = Net::new(Link::default());
+    net.tap = Some(Vec::new());
+    net.add(config);
+    net.add(setup.clients(vec![Box::new(client)]));
+    net.settle();
+    let sent = net.tap.replace(Vec::new()).unwrap();
+    let short = |wire: &&Wire| wire.to == listener(0) && wire.payload[0] & 0x80 == 0;
+    let packet = sent.into_iter().rfind(|wire| short(&wire)).unwrap();
+    let spy = SocketAddrV6::new(address(9), 1_234, 0, 0);
+    net.inject(Wire {
+        from: spy,
+        to: SocketAddrV6::new(address(0), UDP_PORT + 1, 0, 0),
+        ecn: Ecn::NotEct,
+        payload: [&packet.payload[..18], &[0; 100]].concat(),
+    });
+    net.run_for(SECOND / 10);
+    let answers = net.tap.take().unwrap();
+    let reset = answers.into_iter().find(|wire| wire.to == spy).unwrap();
+    net.inject(Wire {
+        from: listener(0),
+        to: packet.from,
+        ..reset
+    });
+    net.run_for(SECOND);
+    assert_eq!(log.reasons(), []);
+}
+
 /// Gives out each token as often as it is asked for: what a client must not do, and an attacker does.
 #[derive(Default)]
 struct Reuse(std::sync::Mutex<Option<Bytes>>);
