@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A frame that came through a relay is not relayed again. A frame that finds a channel full is dropped for that lane,
-//! and counted: neighbour discovery repeats what matters.
+//! and counted: neighbour discovery repeats what matters. The hosts bound the rate of what can come from beyond the link
+//! before it gets here, so that a flood from afar neither crowds out neighbours nor costs the other lanes.
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};

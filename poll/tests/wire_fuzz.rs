@@ -261,7 +261,6 @@ fn a_secondary_takes_any_relayed_frame_and_stays_silent() {
         assert_eq!(host.poll_frame(now, &mut out), None);
         now += Duration::from_millis(random.below(30) as u64);
     }
-    assert_eq!(host.drops().total(), 0);
     assert!((1..=NEIGHBOURS_MAX).contains(&host.neighbour_count()));
     assert!(host.counters().router_advertisements > 0);
 }

@@ -13,9 +13,10 @@ use crate::wire::{
     ALL_NODES, DropReason, ETHERNET_HEADER, Icmpv6Frame, MTU_MIN, MacAddr, solicited_node,
 };
 
-/// Echo requests answered, per second and at once (RFC 4443 §2.4 f asks for some such bound).
-const ECHO_PER_SECOND: u64 = 1000;
-const ECHO_BURST: u64 = 100;
+/// Messages of a kind that can come from beyond the link that are taken, per second and at once: a bound for what they
+/// make this host send (RFC 4443 §2.4 f), and for what a flood of them costs the other hosts of the port.
+const FAR_PER_SECOND: u64 = 1000;
+const FAR_BURST: u64 = 100;
 
 impl Host {
     #[inline(never)]
@@ -81,6 +82,9 @@ impl Host {
             Message::EchoRequest { id, data } => {
                 if headers.message.end > ETHERNET_HEADER + usize::from(self.mtu) {
                     return Err(DropReason::BadIcmpv6);
+                }
+                if !self.echo_budget.take(now) {
+                    return Err(DropReason::Icmpv6RateLimited);
                 }
                 if self.role == HostRole::Secondary {
                     return Ok(Verdict::Shared(Audience::Primary));
@@ -311,9 +315,6 @@ impl Host {
         id: [u8; 4],
         data: &[u8],
     ) -> Result<(), DropReason> {
-        if !self.echo_budget.take(now) {
-            return Err(DropReason::Icmpv6RateLimited);
-        }
         // A request to a group is answered from an address of ours (RFC 4443 §4.2).
         let src = if headers.dst.is_multicast() {
             let on_link = self.routes.is_on_link(headers.src);
@@ -338,6 +339,9 @@ impl Host {
 
     fn packet_too_big(&mut self, now: Instant, mtu: u32, quoted: &[u8]) -> Result<(), DropReason> {
         let destination = self.quoted(quoted)?.dst;
+        if !self.error_budget.take(now) {
+            return Err(DropReason::Icmpv6RateLimited);
+        }
         let so_far = self.path_mtu(now, destination);
         if self.path_mtus.announced(now, destination, mtu, so_far) {
             self.counters.path_mtu_lowered += 1;
@@ -360,7 +364,7 @@ fn to_group(group: Ipv6Addr) -> (Ipv6Addr, MacAddr) {
     (group, MacAddr::of_multicast(group))
 }
 
-/// Bounds the rate of echo replies.
+/// Bounds a rate.
 #[derive(Debug)]
 pub(super) struct TokenBucket {
     tokens: u64,
@@ -370,18 +374,18 @@ pub(super) struct TokenBucket {
 impl TokenBucket {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            tokens: ECHO_BURST,
+            tokens: FAR_BURST,
             filled: now,
         }
     }
 
     /// True when one more may be sent now.
     fn take(&mut self, now: Instant) -> bool {
-        const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / ECHO_PER_SECOND);
+        const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / FAR_PER_SECOND);
         let elapsed = now.saturating_duration_since(self.filled);
         let fresh = (elapsed.as_nanos() / INTERVAL.as_nanos()) as u64;
-        if self.tokens + fresh >= ECHO_BURST {
-            self.tokens = ECHO_BURST;
+        if self.tokens + fresh >= FAR_BURST {
+            self.tokens = FAR_BURST;
             self.filled = now;
         } else if fresh > 0 {
             self.tokens += fresh;

@@ -195,6 +195,7 @@ pub struct Host {
     waiting: Waiting,
     schedule: Schedule,
     echo_budget: TokenBucket,
+    error_budget: TokenBucket,
     multicast_generation: u64,
 
     hash: KeyedHash,
@@ -273,6 +274,7 @@ impl Host {
             waiting: Waiting::new(config.waiting_datagrams_max),
             schedule,
             echo_budget: TokenBucket::new(now),
+            error_budget: TokenBucket::new(now),
             multicast_generation: 0,
             hash,
             random,

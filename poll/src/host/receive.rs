@@ -21,11 +21,12 @@ impl Host {
     }
 
     /// Takes a frame that another host of the port [shared](Verdict::Shared): learns from it and, as the primary,
-    /// answers it.
+    /// answers it. Where it arrived it was not dropped, so a drop here counts in [`drops`](Self::drops).
     pub fn receive_relayed(&mut self, now: Instant, frame: &[u8]) {
-        // What is wrong with it was counted where it arrived.
-        if let Ok(Parsed::Icmpv6(headers)) = parse(frame, false) {
-            let _ = self.receive_icmpv6(now, frame, &headers);
+        if let Ok(Parsed::Icmpv6(headers)) = parse(frame, false)
+            && let Err(reason) = self.receive_icmpv6(now, frame, &headers)
+        {
+            self.drops.count(reason);
         }
     }
 

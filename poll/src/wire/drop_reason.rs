@@ -76,7 +76,7 @@ drop_reasons! {
     BadNd => "bad_nd",
     /// An ICMPv6 message of a type this host has no use for.
     Icmpv6Unhandled => "icmpv6_unhandled",
-    /// An echo request above the rate that is answered.
+    /// An echo request above the rate that is answered, or a Packet Too Big above the rate that is heeded.
     Icmpv6RateLimited => "icmpv6_rate_limited",
     /// The frame came in several chained packet buffers: it is larger than a port is set up to receive.
     Chained => "chained",

@@ -291,3 +291,62 @@ fn what_no_host_shares_is_not_taken_from_a_relay() {
     assert_eq!(secondary.drops().total(), 0);
     assert!(frames(secondary, now).is_empty());
 }
+
+/// How many of 1000 copies of `frame`, all at once, a host passes on; it drops the others for their rate.
+fn shared_of_a_flood(host: &mut Host, now: Instant, frame: &[u8], expected: &Verdict) -> usize {
+    let verdicts = (0..1000).map(|_| host.receive(now, frame));
+    let (shared, dropped): (Vec<_>, Vec<_>) = verdicts.partition(|verdict| verdict == expected);
+    let rate = Verdict::Dropped(DropReason::Icmpv6RateLimited);
+    assert!(dropped.iter().all(|verdict| *verdict == rate));
+    shared.len()
+}
+
+#[test]
+fn floods_from_beyond_the_link_are_shared_within_a_rate() {
+    let (mut port, now) = Port::settled(config());
+    let request = Message::EchoRequest {
+        id: [0; 4],
+        data: b"ping",
+    };
+    let request = icmpv6(ROUTER, "2600::1", "fd00::1", &request);
+    let (received, _) = udp(ROUTER, "2600::1", 443);
+    let sent = UdpHeaders {
+        src: received.dst,
+        dst: received.src,
+        src_port: UDP_PORT,
+        dst_port: 443,
+        ..received
+    };
+    let too_big = packet_too_big(1280, &sent);
+    let to_primary = Verdict::Shared(Audience::Primary);
+    let secondary = &mut port.hosts[1];
+    for round in 0..2 {
+        // A second later the full burst may come again.
+        let now = now + seconds(round);
+        let pings = shared_of_a_flood(secondary, now, &request, &to_primary);
+        let errors = shared_of_a_flood(secondary, now, &too_big, &FOR_ALL);
+        assert_eq!((pings, errors), (100, 100));
+    }
+    // What neighbours have to say is not crowded out.
+    let frame = solicitation(Some(PEER), "fd00::2");
+    assert_eq!(secondary.receive(now, &frame), FOR_ALL);
+}
+
+#[test]
+fn what_was_relayed_and_is_refused_is_counted() {
+    let (mut port, now) = Port::settled(config());
+    let id = [1, 2, 3, 4];
+    let request = Message::EchoRequest { id, data: b"ping" };
+    let request = icmpv6(PEER, "fd00::2", "fd00::1", &request);
+    let mut answered = 0;
+    for queue in [1, 2] {
+        for _ in 0..100 {
+            let verdict = port.receive(now, queue, &request);
+            assert_eq!(verdict, Verdict::Shared(Audience::Primary));
+            answered += port.sent(now).len() as u64;
+        }
+    }
+    let drops = port.hosts[0].drops();
+    assert_eq!(answered, 100);
+    assert_eq!(drops.of(DropReason::Icmpv6RateLimited), 200 - answered);
+}
