@@ -18,8 +18,9 @@ use crate::app::{ConnectTarget, Connection, ConnectionError, ConnectionKey, Cont
 /// round trip after it is complete here.
 const TICKET_WAIT: Duration = Duration::from_millis(50);
 
-/// Handshakes under way at a time: half of those after which an engine's listener asks for proof of addresses.
-const DIALING_MAX: usize = 256;
+/// Handshakes under way at a time: half of those after which an engine's listener, by default, asks clients to prove
+/// their addresses, which takes a round trip more.
+const DIALING_MAX: usize = 64;
 
 /// A client's connections, numbered from 0.
 #[derive(Debug)]

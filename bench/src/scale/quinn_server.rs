@@ -12,6 +12,7 @@ use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioR
 use quinn_proto::{TransportConfig, VarInt};
 use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
+use stoq::shard::ShardLimits;
 use stoq::tls::Identity;
 use stoq::transport::IPV6_UDP_HEADERS;
 use tokio::runtime::Runtime;
@@ -23,9 +24,6 @@ use super::{SERVER_CPU, engine_run, secrets};
 const SOCKET_BUFFER: usize = 16 << 20;
 /// Streams that a peer may have open: quinn's default, which keeps its connections small.
 const STREAMS: u32 = 100;
-/// Handshakes under way above which addresses are to be proven, and above which none is begun: the engine's defaults.
-const RETRY_ABOVE: usize = 512;
-const INCOMING_MAX: usize = 1024;
 /// What answers are made of.
 static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 
@@ -169,16 +167,19 @@ pub fn client_endpoint(socket: UdpSocket) -> std::io::Result<Endpoint> {
     )
 }
 
-/// Accepts connections and answers requests.
+/// Accepts connections, within the engine's default bounds, and answers requests.
 pub async fn serve(endpoint: Endpoint) {
+    let limits = ShardLimits::default();
     let handshakes = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = endpoint.accept().await {
         let under_way = handshakes.load(Ordering::Relaxed);
-        if under_way >= INCOMING_MAX {
+        if under_way >= limits.incoming {
             incoming.ignore();
             continue;
         }
-        if under_way >= RETRY_ABOVE && !incoming.remote_address_validated() && incoming.may_retry()
+        if under_way >= limits.retry_above
+            && !incoming.remote_address_validated()
+            && incoming.may_retry()
         {
             // It may be retried, as was asked.
             let _ = incoming.retry();
