@@ -18,6 +18,9 @@ pub struct LaneStats {
     pub rx_copied: u64,
     /// Bytes of UDP payload handed on.
     pub rx_bytes: u64,
+    /// ICMPv6 frames that the host took. Together with `rx_zero_copy`, `rx_copied` and the drops of received frames that
+    /// makes `rx_frames`; drops of frames from other queues of the port come on top.
+    pub rx_icmpv6: u64,
     /// Frames handed to the device.
     pub tx_frames: u64,
     /// Datagrams written where the device reads them.
@@ -55,7 +58,7 @@ pub struct LaneStats {
     pub drops: DropCounters,
 }
 
-const PLAIN: usize = 19;
+const PLAIN: usize = 20;
 const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT;
 
 /// The published copy of [`LaneStats`], apart from other lanes' by two cache lines.
@@ -122,6 +125,7 @@ impl LaneStats {
             rx_zero_copy,
             rx_copied,
             rx_bytes,
+            rx_icmpv6,
             tx_frames,
             tx_in_place,
             tx_copied,
@@ -145,6 +149,7 @@ impl LaneStats {
             rx_zero_copy,
             rx_copied,
             rx_bytes,
+            rx_icmpv6,
             tx_frames,
             tx_in_place,
             tx_copied,

@@ -173,8 +173,12 @@ impl<T: Transport> Lane<T> {
                     let payload = self.rx.lift(mbuf, payload, &mut self.stats);
                     self.transport.receive(now, Datagram { path, ecn, payload });
                 }
-                Verdict::Consumed => self.rx.discard(mbuf),
+                Verdict::Consumed => {
+                    self.stats.rx_icmpv6 += 1;
+                    self.rx.discard(mbuf);
+                }
                 Verdict::Shared(audience) => {
+                    self.stats.rx_icmpv6 += 1;
                     shared += 1;
                     self.share(mbuf.data(), audience, shared);
                     self.rx.discard(mbuf);

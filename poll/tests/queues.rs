@@ -75,6 +75,9 @@ fn every_queue_finds_its_neighbour_and_talks(eal: &Eal) {
             assert_eq!(stats.relay_full, 0);
             assert_eq!(stats.drops.of(DropReason::TxNeighbourUnreachable), 0);
         }
+        for stats in left_stats.iter().chain(&right_stats) {
+            assert_adds_up(stats);
+        }
         for stats in left_stats.iter().chain(&right_stats).skip(1) {
             assert_eq!(stats.neighbours, 1);
         }
@@ -186,6 +189,9 @@ fn a_flood_of_neighbour_discovery_is_relayed_within_bounds(eal: &Eal) {
         first.relay_received - before[0].relay_received,
         second.relayed - before[1].relayed
     );
+    for stats in [&first, &second] {
+        assert_adds_up(stats);
+    }
     // A frame that came by the relay goes no further.
     assert_eq!(first.relayed, before[0].relayed);
     assert_eq!(second.relay_received, before[1].relay_received);
@@ -209,6 +215,17 @@ fn lanes_that_share_an_lcore_account_their_own_time(eal: &Eal) {
     assert!(busy(0) > 0);
     assert_eq!(busy(1), 0);
     drop(ended);
+}
+
+/// Every frame was handed on, taken by the host, or dropped for a reason.
+fn assert_adds_up(stats: &LaneStats) {
+    let drops = stats.drops.iter();
+    let of_received = drops.filter(|(name, _)| !name.starts_with("tx_"));
+    let dropped: u64 = of_received.map(|(_, count)| count).sum();
+    assert_eq!(
+        stats.rx_frames,
+        stats.rx_zero_copy + stats.rx_copied + stats.rx_icmpv6 + dropped
+    );
 }
 
 /// The counters of two lanes.
