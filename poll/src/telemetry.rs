@@ -97,8 +97,10 @@ pub fn register(
         return Err(TelemetryError::Form(path));
     };
     let mut commands = commands();
-    if let Some(slot) = commands.get(path) {
-        // Known to DPDK since an earlier registration.
+    if let Some(slot) = commands.get(path).copied() {
+        // Known to DPDK since an earlier registration. An answer that is being made may hold the slot for as long as it
+        // takes: other commands do not wait for it.
+        drop(commands);
         let mut place = slot.0.write().unwrap_or_else(PoisonError::into_inner);
         if place.is_some() {
             return Err(TelemetryError::Taken(path));

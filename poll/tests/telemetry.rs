@@ -1,10 +1,12 @@
 //! The telemetry socket of this very process, asked as another process would. One process, one EAL: one test.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use poll::Eal;
-use poll::telemetry::{Registration, TelemetryError, Value, register};
+use poll::telemetry::{Handler, Registration, TelemetryError, Value, register};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -69,6 +71,36 @@ fn text(text: &str) -> Value {
 fn dict(entries: &[(&str, Value)]) -> Value {
     let entry = |(key, value): &(&str, Value)| ((*key).to_owned(), value.clone());
     Value::Dict(entries.iter().map(entry).collect())
+}
+
+/// What a handler refers to may be torn down when its registration is gone: no answer is being made any more.
+fn a_registration_ends_after_its_answers(eal: &Eal, client: &Client) {
+    let (entered, enter) = mpsc::channel();
+    let (go_on, going_on) = mpsc::channel::<()>();
+    let gone = Arc::new(AtomicBool::new(false));
+    let channels = Mutex::new((entered, going_on));
+    let seen = Arc::clone(&gone);
+    let slow: Handler = Box::new(move |_| {
+        let channels = channels.lock().expect("no panic");
+        channels.0.send(()).expect("the test waits");
+        // Until the test drops its end.
+        let _ = channels.1.recv();
+        Value::U64(seen.load(Ordering::SeqCst).into())
+    });
+    let slow = register(eal, "/stoq/slow", "A test. No parameters", slow).expect("a command");
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| client.ask("/stoq/slow"));
+        enter.recv().expect("the handler is called");
+        scope.spawn(|| {
+            drop(slow);
+            gone.store(true, Ordering::SeqCst);
+        });
+        // Time to do it wrong.
+        std::thread::sleep(Duration::from_millis(50));
+        drop(go_on);
+        assert_eq!(answer.join().expect("an answer"), "0", "not gone yet");
+    });
+    assert_eq!(client.ask("/stoq/slow"), serde_json::json!({}));
 }
 
 #[test]
@@ -190,6 +222,8 @@ fn commands_are_answered_in_json() {
     );
     let form = register("stoq", |_| Value::U64(1)).expect_err("no slash");
     assert!(matches!(form, TelemetryError::Form("stoq")), "{form}");
+
+    a_registration_ends_after_its_answers(&eal, &client);
 
     // After the end of a registration, and after the next one.
     drop(nested);
