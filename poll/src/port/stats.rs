@@ -118,7 +118,8 @@ fn filled(given: i32, room: usize) -> usize {
 }
 
 fn text(name: &[c_char]) -> String {
-    let bytes: Vec<u8> = name.iter().map(|byte| byte.cast_unsigned()).collect();
+    // C's char is signed on some machines and not on others.
+    let bytes: Vec<u8> = name.iter().flat_map(|byte| byte.to_ne_bytes()).collect();
     CStr::from_bytes_until_nul(&bytes).map_or_else(
         |_| String::from_utf8_lossy(&bytes).into_owned(),
         |name| name.to_string_lossy().into_owned(),
