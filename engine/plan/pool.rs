@@ -31,8 +31,8 @@ const MIB: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PoolPlan {
     /// mbufs, by [`hugepages::pool_size`]: enough for full receive and transmit rings of all queues, the bursts and
-    /// caches of every lcore that touches them, what is being handed over, and what applications hold. On a link, the peer's lcores count too:
-    /// they receive these mbufs.
+    /// caches of every lcore that touches them, what is being handed over, and what applications hold. On a link, the
+    /// peer's lcores count too: they receive these mbufs.
     pub mbufs: u32,
     /// mbufs that an lcore keeps at hand.
     pub cache: u32,
