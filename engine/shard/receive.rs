@@ -81,7 +81,7 @@ impl Core {
                 };
                 // quinn-proto counts a datagram for the address it answers to, wherever it came from: an attacker could
                 // raise what a server may send to a victim (RFC 9000 §8.1). Nobody moves so early (§9).
-                if !entry.established && entry.is_incoming() && entry.has_moved(remote) {
+                if entry.is_incoming() && entry.has_moved(remote) {
                     self.counters.dropped_handshake_moved.add(1);
                     return;
                 }
