@@ -147,14 +147,14 @@ const COUNTERS: &[Single] = &[
         |shard| shard.counters.taken_over.get() as f64,
     ),
     (
+        "stoq_rx_icmpv6_frames_total",
+        "ICMPv6 frames that the IPv6 host took.",
+        |shard| shard.lane.rx_icmpv6 as f64,
+    ),
+    (
         "stoq_relayed_frames_total",
         "ICMPv6 frames handed to the hosts on other queues of the port.",
         |shard| shard.lane.relayed as f64,
-    ),
-    (
-        "stoq_relay_full_total",
-        "ICMPv6 frames that another queue's host had no room for.",
-        |shard| shard.lane.relay_full as f64,
     ),
     (
         "stoq_lost_packets_total",

@@ -162,7 +162,10 @@ impl ShardReading<'_> {
     /// Drops of the lane and of the shard, by reason; zeros are there.
     pub(crate) fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let of_lane: Vec<_> = self.lane.drops.iter().collect();
-        of_lane.into_iter().chain(drops_of_shard(self.counters))
+        of_lane
+            .into_iter()
+            .chain([("relay_full", self.lane.relay_full)])
+            .chain(drops_of_shard(self.counters))
     }
 }
 

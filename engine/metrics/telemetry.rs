@@ -15,7 +15,7 @@ use std::sync::Arc;
 use poll::Eal;
 use poll::telemetry::{Registration, TelemetryError, Value};
 
-use super::{Observed, ShardReading};
+use super::{Observed, PortReading, ShardReading};
 
 /// Answers the commands until what is returned is dropped.
 ///
@@ -135,30 +135,39 @@ fn connections_of(shard: &ShardReading<'_>) -> Vec<(&'static str, u64)> {
 }
 
 fn ports(observed: &Observed, _: &str) -> Value {
-    let ports = observed.ports();
-    let port = |port: &super::PortReading<'_>| {
+    by_port(observed, |port| {
         let mut values = vec![
-            ("link_up", u64::from(port.link.up)),
-            ("link_mbps", u64::from(port.link.mbps)),
+            ("link_up", Value::U64(port.link.up.into())),
+            ("link_mbps", Value::U64(port.link.mbps.into())),
         ];
-        values.extend(port.drops());
-        (port.name.to_owned(), numbers(values))
-    };
-    Value::Dict(ports.iter().map(port).collect())
+        values.extend(port.drops().map(|(name, count)| (name, Value::U64(count))));
+        values
+    })
 }
 
 fn pools(observed: &Observed, _: &str) -> Value {
-    let ports = observed.ports();
-    let pool = |port: &super::PortReading<'_>| {
+    by_port(observed, |port| {
         let pool = &port.pool;
-        let values = dict([
-            ("name", Value::Str(pool.name.into())),
+        vec![
+            ("pool", Value::Str(pool.name.into())),
             ("capacity", Value::U64(pool.capacity.into())),
             ("free", Value::U64(pool.available.into())),
-        ]);
+        ]
+    })
+}
+
+/// A dictionary for each port. Its name is in there, too: what is no letter or digit is lost in a key.
+fn by_port(
+    observed: &Observed,
+    values: impl Fn(&PortReading<'_>) -> Vec<(&'static str, Value)>,
+) -> Value {
+    let ports = observed.ports();
+    let entry = |port: &PortReading<'_>| {
+        let name = ("name", Value::Str(port.name.into()));
+        let values = dict(std::iter::once(name).chain(values(port)));
         (port.name.to_owned(), values)
     };
-    Value::Dict(ports.iter().map(pool).collect())
+    Value::Dict(ports.iter().map(entry).collect())
 }
 
 /// What `answer` says of the shard called `name`; an unknown one is an empty dictionary, as DPDK's own commands have it.

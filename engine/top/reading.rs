@@ -15,7 +15,7 @@ pub(super) struct Reading {
     pub(super) at: Instant,
     pub(super) shards: Vec<Shard>,
     pub(super) connections: BTreeMap<String, u64>,
-    pub(super) ports: BTreeMap<String, BTreeMap<String, u64>>,
+    pub(super) ports: BTreeMap<String, Port>,
     pub(super) pools: BTreeMap<String, Pool>,
 }
 
@@ -35,6 +35,17 @@ pub(super) struct Shard {
     pub(super) handed_over: u64,
     pub(super) connections: BTreeMap<String, u64>,
     pub(super) dropped: BTreeMap<String, u64>,
+}
+
+/// A port in `/stoq/ports`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) link_up: u64,
+    pub(super) link_mbps: u64,
+    pub(super) device_missed: u64,
+    pub(super) device_errors: u64,
+    pub(super) no_mbuf: u64,
 }
 
 /// A port in `/stoq/pools`

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::reading::{Reading, Shard};
+use super::reading::{Port, Reading, Shard};
 use crate::format::decimal;
 use crate::table::Table;
 
@@ -143,21 +143,18 @@ impl Connections {
 }
 
 fn ports(before: &Reading, now: &Reading, interval: Duration) -> Vec<PortView> {
-    let view = |(name, values): (&String, &BTreeMap<String, u64>)| {
-        let value = |key| values.get(key).copied().unwrap_or(0);
-        let earlier = before.ports.get(name);
-        let drops = ["device_missed", "device_errors", "no_mbuf"].map(|key| {
-            let before = earlier.and_then(|values| values.get(key)).copied();
-            per_second(before.unwrap_or(0), value(key), interval)
-        });
-        let pool = now.pools.get(name).cloned().unwrap_or_default();
+    let nothing = Port::default();
+    let view = |(key, port): (&String, &Port)| {
+        let earlier = before.ports.get(key).unwrap_or(&nothing);
+        let drops = |port: &Port| port.device_missed + port.device_errors + port.no_mbuf;
+        let pool = now.pools.get(key).cloned().unwrap_or_default();
         PortView {
-            name: name.clone(),
-            link_up: value("link_up") == 1,
-            link_mbps: value("link_mbps"),
+            name: port.name.clone(),
+            link_up: port.link_up == 1,
+            link_mbps: port.link_mbps,
             mbufs: pool.capacity,
             mbufs_free: pool.free,
-            dropped_per_s: rounded(drops.iter().sum()),
+            dropped_per_s: rounded(per_second(drops(earlier), drops(port), interval)),
         }
     };
     now.ports.iter().map(view).collect()
@@ -329,11 +326,17 @@ mod tests {
                 ("lost", 5),
             ]),
             ports: BTreeMap::from([(
-                "left".to_owned(),
-                counts(&[("link_up", 1), ("link_mbps", 25_000), ("no_mbuf", seconds)]),
+                "port_0".to_owned(),
+                Port {
+                    name: "port-0".to_owned(),
+                    link_up: 1,
+                    link_mbps: 25_000,
+                    no_mbuf: seconds,
+                    ..Port::default()
+                },
             )]),
             pools: BTreeMap::from([(
-                "left".to_owned(),
+                "port_0".to_owned(),
                 Pool {
                     capacity: 7040,
                     free: 7013,
@@ -354,8 +357,8 @@ mod tests {
              two        1   25.0  812 k     7   10.000    0.000    100        12   2.00 k\n\n\
              connections  180 open, 14 handshaking, 6 closing\n\
              handshakes   3/s, failed 0/s, refused 0/s; connections lost 0/s\n\n\
-             port  link         mbufs  free  drops/s\n\
-             left  up, 25 Gbps   7040  7013        1\n\n\
+             port    link         mbufs  free  drops/s\n\
+             port-0  up, 25 Gbps   7040  7013        1\n\n\
              drops          /s\n\
              strangers  4.00 k\n\
              arp             2\n"

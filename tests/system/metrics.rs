@@ -459,7 +459,7 @@ fn dashboard_shows_what_is_scraped() {
             "{metric} is on the dashboard, and not among {names:?}"
         );
     }
-    // All but two are shown: turns say something to developers only.
+    // All are shown but one: turns say something to developers only.
     let missing: Vec<_> = names
         .iter()
         .filter(|name| !shown.iter().any(|shown| shown.starts_with(**name)))

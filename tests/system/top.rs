@@ -21,11 +21,11 @@ fn write_config(folder: &Path, prefix: &str, eal: &str) -> PathBuf {
     let yaml = format!(
         "eal: [\"-l\", \"0-1\", \"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--file-prefix\", \"{prefix}\"{eal}]
 ports:
-  - {{ name: left, link: right, addresses: [\"fd00:5701::1/64\"] }}
-  - {{ name: right, link: left, addresses: [\"fd00:5701::2/64\"] }}
+  - {{ name: left-end, link: right-end, addresses: [\"fd00:5701::1/64\"] }}
+  - {{ name: right-end, link: left-end, addresses: [\"fd00:5701::2/64\"] }}
 shards:
-  - {{ name: server, port: left, lcore: 0 }}
-  - {{ name: client, port: right, lcore: 1 }}
+  - {{ name: server, port: left-end, lcore: 0 }}
+  - {{ name: client, port: right-end, lcore: 1 }}
 identities:
   - {{ name: made-here, self_signed: [\"localhost\"] }}
 listeners:
@@ -87,8 +87,8 @@ fn shards_connections_and_pools_are_shown() {
     for line in [
         "server ",
         "client ",
-        "left ",
-        "right ",
+        "left-end ",
+        "right-end ",
         "connections  4 open, 0 handshaking",
     ] {
         assert!(
