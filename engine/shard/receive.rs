@@ -58,6 +58,11 @@ impl Core {
             self.counters.dropped_unknown_udp_port.add(1);
             return;
         };
+        // Clients are sent Initials by their servers, and quinn-proto opens none of anybody else.
+        let claim = match endpoint.services.is_empty() {
+            true => Claim::Packet,
+            false => claim,
+        };
         if let Err(cause) = self.gate.check(self.now, claim, remote) {
             return self.turn_away(cause);
         }
