@@ -1,7 +1,7 @@
 //! The whole engine above the driver, in worlds that a seed decides: several shards on each side, a network that loses,
 //! doubles, changes, delays and misplaces, workers that stall, strangers, and applications that check every byte.
 //!
-//! `cargo test --test world` lives through a thousand of them. What a failing seed prints replays it:
+//! `cargo test --test world` lives through three thousand of them. What a failing seed prints replays it:
 //!
 //! ```text
 //! STOQ_SEED=17 cargo test --test world -- --nocapture             one world
@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use checks::{Tally, live};
 
 /// Worlds of an ordinary test run.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 3_000;
 /// How often a long run says how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -126,7 +126,7 @@ fn report(seed: u64, violations: &[String]) {
 
 #[test]
 fn a_seed_repeats() {
-    for seed in 1_000_000..1_000_020 {
+    for seed in 1_000_000..1_000_050 {
         let (first, second) = (live(seed), live(seed));
         assert_eq!(first.took, second.took, "seed {seed}");
         assert_eq!(first.trace, second.trace, "seed {seed}");

@@ -236,6 +236,10 @@ impl Scenario {
                 target: target.clone(),
                 streams,
                 outstanding: random.pick(&[1, 2, 4, usize::MAX]),
+                pause: match random.chance(0.2) {
+                    true => random.time(MS, 2 * SECOND),
+                    false => Duration::ZERO,
+                },
                 datagrams: if datagrams {
                     random.between(1, 30) as u16
                 } else {

@@ -31,6 +31,8 @@ pub struct ConnectionPlan {
     pub streams: Vec<StreamPlan>,
     /// At most so many at a time.
     pub outstanding: usize,
+    /// How long nothing is begun after a request, if at all.
+    pub pause: Duration,
     /// Unreliable datagrams, and the bytes in each.
     pub datagrams: u16,
     pub datagram_size: u64,
@@ -74,6 +76,8 @@ struct Work {
     plan: ConnectionPlan,
     attempt: u16,
     next: usize,
+    /// When the next stream may be opened.
+    next_at: Option<Instant>,
     streams: BTreeMap<StreamId, Exchange>,
     /// Requests whose response comes on a stream of the server's.
     awaited: BTreeMap<u64, StreamPlan>,
@@ -91,6 +95,8 @@ pub struct Client {
     work: BTreeMap<ConnectionKey, Work>,
     slow: VecDeque<(Instant, (ConnectionKey, StreamId))>,
     held: Held,
+    /// Connections that go on at a time.
+    paused: Vec<(Instant, ConnectionKey)>,
 }
 
 impl Client {
@@ -103,6 +109,7 @@ impl Client {
             work: BTreeMap::new(),
             slow: VecDeque::new(),
             held: Held::new(),
+            paused: Vec::new(),
         }
     }
 
@@ -122,6 +129,7 @@ impl Client {
             plan,
             attempt: 0,
             next: 0,
+            next_at: None,
             streams: BTreeMap::new(),
             awaited: BTreeMap::new(),
             nameless: 0,
@@ -137,11 +145,18 @@ impl Client {
         let Some(work) = self.work.get_mut(&connection.key()) else {
             return;
         };
-        while work.streams.len() + work.awaited() < work.plan.outstanding
+        let now = connection.now();
+        while work.next_at.is_none_or(|at| at <= now)
+            && work.streams.len() + work.awaited() < work.plan.outstanding
             && let Some(&plan) = work.plan.streams.get(work.next)
             && let Some(id) = connection.open(plan.dir)
         {
             work.begin(connection, id, plan, &self.book);
+            if !work.plan.pause.is_zero() {
+                let at = now + work.plan.pause;
+                work.next_at = Some(at);
+                self.paused.push((at, connection.key()));
+            }
         }
         let idle = work.streams.is_empty() && work.awaited() == 0;
         if idle && work.next == work.plan.streams.len() && !work.done {
@@ -385,11 +400,13 @@ impl Application for Client {
         let read = self.slow.front().map(|&(at, _)| at);
         let free = self.held.front().map(|&(at, _)| at);
         let cuts = self.work.values().filter_map(|work| work.cut_at);
+        let paused = self.paused.iter().map(|&(at, _)| at);
         connect
             .into_iter()
             .chain(read)
             .chain(free)
             .chain(cuts)
+            .chain(paused)
             .min()
     }
 
@@ -413,6 +430,15 @@ impl Application for Client {
             self.slow.pop_front();
             if let Some(mut connection) = shard.connection(key) {
                 self.read(&mut connection, id);
+            }
+        }
+        let due: Vec<_> = self
+            .paused
+            .extract_if(.., |&mut (at, _)| at <= now)
+            .collect();
+        for (_, key) in due {
+            if let Some(mut connection) = shard.connection(key) {
+                self.go_on(&mut connection);
             }
         }
         for (&key, work) in &mut self.work {
