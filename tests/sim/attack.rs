@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use poll::Ecn;
 use quinn_proto::{ClientConfig, EndpointConfig};
+use stoq::shard::ShardConfig;
+use stoq::steering::ClientPorts;
 
 use crate::apps::{Client, Log, Request, Server};
 use crate::net::{Link, Net, PAYLOAD_MAX, Random, Setup, Wire, address, assert_adds_up, listener};
@@ -185,6 +187,41 @@ fn a_handshake_in_flight_gets_through_a_flood() {
 }
 
 #[test]
+fn a_flooded_client_hears_its_server() {
+    let mut setup = Setup::default();
+    let (mut net, ..) = pair(&setup, 1, Vec::new());
+    net.settle();
+    let sent = net.tap.replace(Vec::new()).unwrap();
+    let client_port = sent.iter().find(|wire| *wire.to.ip() == address(0));
+    let to = client_port.unwrap().from;
+    // More connections at once than an address has Initials past an empty bucket.
+    let log = Log::default();
+    let mut again = Client::new(&log, setup.target("test"), vec![Request::download(10)]);
+    again.connections = 60;
+    again.start = Some(net.now + MILLISECOND);
+    setup.limits = strangers_setup().limits;
+    let mut config = setup.clients(vec![Box::new(again)]);
+    config.client_ports = ClientPorts::one(to.port());
+    net.replace(1, config);
+    let mut random = Random(6);
+    let mut n = 0;
+    flood(&mut net, SECOND / 2, 20, || {
+        n += 1;
+        Wire {
+            to,
+            ..from(stranger(n), junk_initial(&mut random, 0))
+        }
+    });
+    assert_eq!(log.lock().completed.len(), 60);
+    let counters = net.counters(1);
+    assert_eq!(counters.dropped_strangers.get(), 0);
+    // Strangers may be answered by a reset, at the rate of those.
+    let lost = counters.dropped_quic_ignored.get() + counters.responses.get();
+    assert_eq!(lost, 10_000);
+    assert_adds_up(&counters);
+}
+
+#[test]
 fn initials_that_cannot_be_opened_are_counted_and_bounded() {
     for token in [0, 40] {
         let (mut net, ..) = pair(&strangers_setup(), 1, Vec::new());
@@ -269,6 +306,32 @@ fn short_packet(net: &mut Net) -> Vec<u8> {
     let mut packet = sent.iter().rfind(short).unwrap().payload.clone();
     packet.resize(200, 0);
     packet
+}
+
+#[test]
+fn a_flood_at_a_listener_does_not_keep_clients_of_its_shard_from_connecting() {
+    let setup = strangers_setup();
+    let (server, client) = (Log::default(), Log::default());
+    let mut net = Net::new(Link::default());
+    net.add(setup.server("test", Server::new(&server)));
+    let mut application = Client::new(&client, setup.target("test"), vec![Request::upload(1_000)]);
+    application.start = Some(net.now + 200 * MILLISECOND);
+    net.add(ShardConfig {
+        clients: vec![Box::new(application)],
+        ..setup.server("test", Server::new(&server))
+    });
+    let mut random = Random(4);
+    let mut n = 0;
+    flood(&mut net, SECOND, 10, || {
+        n += 1;
+        Wire {
+            to: listener(1),
+            ..from(stranger(n), junk_initial(&mut random, 0))
+        }
+    });
+    assert!(net.counters(1).dropped_strangers.get() > 5_000);
+    assert_eq!(client.lock().completed.len(), 1);
+    assert_adds_up(&net.counters(1));
 }
 
 #[test]
