@@ -94,17 +94,13 @@ impl Mempool {
     /// Mbufs that are in the pool, those in lcores' caches included. Adds up over all lcores: for
     /// the control plane.
     pub fn available(self) -> u32 {
-        // SAFETY: the pool lives.
-        self.live()
-            .map_or(0, |raw| unsafe { rte_mempool_avail_count(raw) })
+        self.ask(rte_mempool_avail_count)
     }
 
     /// Mbufs that are out: in rings, in bursts, held by applications. Adds up over all lcores: for
     /// the control plane.
     pub fn in_use(self) -> u32 {
-        // SAFETY: the pool lives.
-        self.live()
-            .map_or(0, |raw| unsafe { rte_mempool_in_use_count(raw) })
+        self.ask(rte_mempool_in_use_count)
     }
 
     /// Mbufs that any lcore could take now: those in the shared ring, not those in other lcores'
@@ -114,6 +110,14 @@ impl Mempool {
         // SAFETY: the pool lives.
         self.live()
             .map_or(0, |raw| unsafe { stoq_pool_shared_count(raw) })
+    }
+
+    /// What `count` says of the pool; 0 when it is retired.
+    fn ask(self, count: unsafe extern "C" fn(*const rte_mempool) -> u32) -> u32 {
+        // Pools retire under this lock, so the pool lives while another thread's question is answered.
+        let _pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the pool lives, and both functions only read it.
+        self.live().map_or(0, |raw| unsafe { count(raw) })
     }
 
     /// The pool itself, unless it is [retired](crate::retire_pools).
