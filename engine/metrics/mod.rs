@@ -13,6 +13,8 @@ mod list;
 mod server;
 mod telemetry;
 
+use std::collections::BTreeMap;
+
 use hugepages::Mempool;
 use poll::{DeviceStats, LaneStats, LinkState, Port};
 
@@ -127,9 +129,10 @@ impl Observed {
         })
     }
 
-    /// What the devices of open ports count, by the names of their drivers.
-    pub(crate) fn device_statistics(&self) -> Vec<(&str, Vec<(String, u64)>)> {
-        self.observe(|name, port| (name, port.xstats()))
+    /// What the devices of open ports count, by the names of their drivers. Should a driver have a name twice, only one is
+    /// told: Prometheus takes no scrape with the same series twice.
+    pub(crate) fn device_statistics(&self) -> Vec<(&str, BTreeMap<String, u64>)> {
+        self.observe(|name, port| (name, port.xstats().into_iter().collect()))
     }
 
     fn observe<'a, T>(&'a self, read: impl Fn(&'a str, &Port) -> T) -> Vec<T> {
