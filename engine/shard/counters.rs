@@ -150,7 +150,8 @@ pub struct ShardCounters {
     pub dropped_strangers: Counter,
     /// Datagrams of a handshake in flight that came from another address than its first.
     pub dropped_handshake_moved: Counter,
-    /// Version negotiations and stateless resets that were not sent, because too many had been.
+    /// Version negotiations and stateless resets that were not sent, because too many had been. quinn-proto keeps the
+    /// same pace for the resets of an endpoint, and those that it does not even make are in `dropped_quic_ignored`.
     pub dropped_stateless_rate: Counter,
     /// Datagrams dropped because no endpoint uses their UDP port.
     pub dropped_unknown_udp_port: Counter,
