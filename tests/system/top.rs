@@ -1,16 +1,14 @@
 //! `engine top`, attached to an engine over DPDK's telemetry socket.
 
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{Engine, Turn};
-
-const LONG: Duration = Duration::from_secs(60);
 
 /// A file prefix that no other process of this machine has.
 fn prefix(test: &str) -> String {
@@ -118,31 +116,36 @@ fn shards_connections_and_pools_are_shown() {
     engine.stop().expect_clean();
 }
 
+/// A `top` that goes on, and what it prints.
+fn watch(prefix: &str, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut command = top(prefix, arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let output = child.stdout.take().expect("its output is piped");
+    (child, BufReader::new(output).lines())
+}
+
 #[test]
 fn views_follow_each_other_until_the_engine_ends() {
     let Some(_turn) = Turn::take(&[]) else { return };
     let prefix = prefix("follow");
     let (engine, _folder) = start(&prefix, "");
-    let mut watching = top(&prefix, &["--json", "--interval", "100ms"]);
-    let watching = Engine::spawn({
-        watching.env("RUST_LOG", "off");
-        watching
-    });
-    std::thread::sleep(Duration::from_secs(1));
+    let (watching, lines) = watch(&prefix, &["--json", "--interval", "100ms"]);
+    let views = lines.map(|line| line.expect("text"));
+    let mut views =
+        views.map(|line| serde_json::from_str::<Value>(&line).expect("one object a line"));
+    for _ in 0..3 {
+        let view = views.next().expect("the engine runs");
+        assert_eq!(view["shards"][0]["name"], "server");
+    }
     engine.stop().expect_clean();
-    let ended = watching.wait(LONG);
-    assert!(ended.status.success(), "{ended}");
-    assert!(ended.log.contains("the engine has ended"), "{ended}");
-    let views: Vec<Value> = ended
-        .output
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("one object a line"))
-        .collect();
-    assert!(views.len() >= 2, "{ended}");
+    assert!(views.all(|view| view["shards"][0]["name"] == "server"));
+    let ended = watching.wait_with_output().expect("it ends");
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
     assert!(
-        views
-            .iter()
-            .all(|view| view["shards"][0]["name"] == "server")
+        text(&ended.stderr).contains("the engine has ended"),
+        "{}",
+        text(&ended.stderr)
     );
 }
 
@@ -151,14 +154,10 @@ fn a_signal_ends_it() {
     let Some(_turn) = Turn::take(&[]) else { return };
     let prefix = prefix("signal");
     let (engine, _folder) = start(&prefix, "");
-    let mut watching = top(&prefix, &["--interval", "10s"]);
-    let watching = watching
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    std::thread::sleep(Duration::from_millis(500));
+    let (watching, mut lines) = watch(&prefix, &["--interval", "100ms"]);
+    lines.next().expect("a view").expect("text");
     kill_process(Pid::from_child(&watching), Signal::INT).expect("it runs");
+    lines.for_each(drop);
     let ended = watching.wait_with_output().expect("it ends");
     assert!(ended.status.success(), "{}", text(&ended.stderr));
     engine.stop().expect_clean();
