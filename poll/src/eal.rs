@@ -108,6 +108,10 @@ impl Eal {
     /// Releases what EAL holds, when that is sound: while a port is open or a packet buffer is out, its memory has to
     /// stay mapped, so EAL is left as it is.
     ///
+    /// To be called last: DPDK's telemetry threads run on (22.11 has no way to end them), and those of DPDK's own commands
+    /// that look at its memory, such as `/mempool/list`, end the process when they are asked from then on. Commands
+    /// [registered](crate::telemetry::register) here do not.
+    ///
     /// # Errors
     /// What is still in use.
     pub fn cleanup(self) -> Result<(), CleanupError> {
