@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use bench::child::run_json_aloud;
 use bench::machine;
-use bench::scale::case::{Case, FLOOD_GOAL, Spec};
+use bench::scale::case::{Case, Spec};
+use bench::scale::control::FLOOD_GOAL;
 use bench::scale::figures::Figures;
 use bench::scale::table::{Stack, Table};
 use bench::scale::{engine_run, quinn_run, quinn_server};

@@ -21,7 +21,8 @@ use stoq::steering::{CidCodec, ClientPorts, Steering, mesh};
 use stoq::tls::Identity;
 use stoq::transport::{IPV6_UDP_HEADERS, TransportSettings};
 
-use super::case::{self, Case, Environment, Spec};
+use super::case::{Case, Spec};
+use super::control::{self, Environment};
 use super::engine_load::EngineLoad;
 use super::figures::Figures;
 use super::flood::{Flood, Flooder, Node, addresses};
@@ -83,7 +84,7 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
         let controller = scope.spawn(|| {
             let own = Process::own();
             let busy = || server_counters.iter().map(|lane| lane.read().busy_ns).sum();
-            let figures = case::run(
+            let figures = control::run(
                 spec,
                 &Environment {
                     loads: &setup.loads,

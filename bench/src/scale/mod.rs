@@ -1,7 +1,7 @@
 //! Many connections, floods, fairness and handshakes: the engine beside quinn over kernel sockets.
 //!
 //! Each measurement is a process of its own (EAL starts once in a process), started by the `scale` program as itself
-//! with another command. In it, a control thread drives [loads](load::Load) through a [case](case::Case), and what it
+//! with another command. In it, a control thread drives [loads](load::Load) through a [case](control::run), and what it
 //! finds are [figures](figures::Figures). The loads are the same for both stacks: on the engine an
 //! [application of a shard](engine_load), on quinn [tasks of tokio](quinn_load).
 //!
@@ -12,6 +12,7 @@
 //! ```
 
 pub mod case;
+pub mod control;
 pub mod engine_load;
 pub mod engine_run;
 pub mod figures;

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use super::case::{self, Case, Environment, Spec};
+use super::case::{Case, Spec};
+use super::control::{self, Environment};
 use super::figures::Figures;
 use super::flood::Flood;
 use super::load::{Load, Work};
@@ -66,7 +67,7 @@ fn run_two_processes(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
         Ok(())
     });
     let (own, server_process) = (Process::own(), Process(server.0.id()));
-    let mut figures = case::run(
+    let mut figures = control::run(
         spec,
         &Environment {
             loads: &clients.loads,
@@ -111,7 +112,7 @@ fn run_pairs(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
         });
     }
     let own = Process::own();
-    Ok(case::run(
+    Ok(control::run(
         spec,
         &Environment {
             loads: &all_loads,
