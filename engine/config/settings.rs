@@ -33,7 +33,7 @@ pub struct Limits {
     pub turn_budget: Option<u32>,
     /// Neighbours a shard's host remembers; default 1024.
     pub neighbours: Option<u32>,
-    /// Datagrams a shard keeps while their neighbours are resolved; default 64.
+    /// Datagrams a shard keeps while their neighbours are resolved; default 256.
     pub waiting_datagrams: Option<u32>,
     /// Files that `hq-interop` holds open on a shard; default 1024.
     pub open_files: Option<u32>,

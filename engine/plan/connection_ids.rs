@@ -77,6 +77,13 @@ pub(super) fn plan(
              that are given; give it too"
         ));
     }
+    if plan.reset_key.is_some() && (plan.host_id.is_none() || plan.keys.is_empty()) {
+        notes.push(
+            "`connection_ids.reset_key` ends no connections of a process before this one, whose IDs cannot be read: \
+             give `host_id` and `keys` too"
+                .to_owned(),
+        );
+    }
     Ok(plan)
 }
 

@@ -73,7 +73,7 @@ fn what_is_not_given_is_random() {
 }
 
 #[test]
-fn half_of_what_a_load_balancer_needs_is_worth_a_note() {
+fn half_of_what_is_needed_is_worth_a_note() {
     for (section, missing) in [
         (
             "host_id: 0a01".to_owned(),
@@ -82,6 +82,10 @@ fn half_of_what_a_load_balancer_needs_is_worth_a_note() {
         (
             format!("keys: [{{ rotation: 0, key: {KEY} }}]"),
             "`connection_ids.host_id` is random",
+        ),
+        (
+            format!("reset_key: {RESET}"),
+            "`connection_ids.reset_key` ends no connections",
         ),
     ] {
         let notes = given(&section).notes;
