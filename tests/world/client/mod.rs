@@ -1,16 +1,17 @@
 //! The clients of a world: open connections by plan, use streams in every way there is, and check every byte.
 
 pub mod datagram;
+mod plan;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use stoq::app::{
-    Application, ConnectTarget, Connection, ConnectionError, ConnectionKey, Context, Dir, StreamId,
-    VarInt,
+    Application, Connection, ConnectionError, ConnectionKey, Context, Dir, StreamId, VarInt,
 };
 
+pub use self::plan::{ConnectionPlan, Ending, StreamPlan};
 use crate::ledger::{Book, Opened, Way, tag};
 use crate::streams::{Header, Held, Inbound, NEVER, Outbound, SLOW_PAUSE, State};
 
@@ -19,51 +20,6 @@ pub const RESET: VarInt = VarInt::from_u32(23);
 pub const STOPPED: VarInt = VarInt::from_u32(24);
 pub const DONE: VarInt = VarInt::from_u32(7);
 pub const CUT: VarInt = VarInt::from_u32(8);
-
-/// A connection to be.
-#[derive(Debug, Clone)]
-pub struct ConnectionPlan {
-    /// Its number in the world.
-    pub number: u32,
-    /// When, from the start of the world.
-    pub start: Duration,
-    pub target: ConnectTarget,
-    pub streams: Vec<StreamPlan>,
-    /// At most so many at a time.
-    pub outstanding: usize,
-    /// How long nothing is begun after a request, if at all.
-    pub pause: Duration,
-    /// Unreliable datagrams, and the bytes in each.
-    pub datagrams: u16,
-    pub datagram_size: u64,
-    pub update_keys: bool,
-    pub ending: Ending,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Closed when all is done.
-    Close,
-    /// Left open when all is done.
-    Idle,
-    /// Closed so long after the handshake, done or not.
-    Cut(Duration),
-}
-
-/// A stream to be. At most one of the things that end it early.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamPlan {
-    pub dir: Dir,
-    pub upload: u32,
-    pub download: u32,
-    pub server_stops: u32,
-    pub server_resets: u32,
-    pub server_closes: bool,
-    pub client_stops: u32,
-    pub client_resets: u32,
-    pub slow_server: bool,
-    pub slow_client: bool,
-}
 
 /// One stream under way.
 struct Exchange {
