@@ -3,7 +3,7 @@
 //! ```text
 //! plan ─► identities, TLS, shard configurations ─► control thread ─► EAL ─► pools, ports ─► shards on lanes ─► lcores
 //!                                                                                                               │
-//! outcome ◄── EAL cleaned up ◄── ports closed ◄── queues emptied ◄──────────── all workers drained ◄────────────┘
+//! EAL cleaned up ◄── outcome told ◄── ports closed ◄── queues emptied ◄──────────── all workers drained ◄────────────┘
 //! ```
 //!
 //! What can fail without a device fails before EAL starts. Threads that are no lcores start before EAL pins the main
@@ -115,6 +115,21 @@ pub struct Outcome {
     pub mbufs_in_use_at_exit: u64,
     /// Results of the clients, in the order of their shards.
     pub clients: Vec<(String, ClientResults)>,
+    /// Cleaned up when the outcome is dropped, so that it can be told before.
+    _eal: Option<LastingEal>,
+}
+
+/// EAL, cleaned up on drop: as the last thing a process does. DPDK's telemetry threads run on, and whoever asks them about
+/// DPDK's memory after that ends the process (see [`Eal::cleanup`]).
+#[derive(Debug)]
+struct LastingEal(Option<Eal>);
+
+impl Drop for LastingEal {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(Eal::cleanup) {
+            warn!("{error}; EAL is left as it is");
+        }
+    }
 }
 
 /// What happened on a shard.
@@ -248,10 +263,10 @@ fn drive(
     }
     let outcome = drive_on(&eal, plan, shards, watched, control, go);
     drop(telemetry);
-    if let Err(error) = eal.cleanup() {
-        warn!("{error}; EAL is left as it is");
-    }
-    outcome
+    let eal = LastingEal(Some(eal));
+    let mut outcome = outcome?;
+    outcome._eal = Some(eal);
+    Ok(outcome)
 }
 
 /// From opening the ports to closing them.
@@ -305,6 +320,7 @@ fn drive_on(
         mbuf_capacity: pools.iter().map(|pool| u64::from(pool.capacity())).sum(),
         mbufs_in_use_at_exit: pools.iter().map(|pool| u64::from(pool.in_use())).sum(),
         clients,
+        _eal: None,
     })
 }
 
