@@ -19,7 +19,7 @@ use hugepages::Mempool;
 use poll::{DeviceStats, LaneStats, LinkState, Port};
 
 use crate::plan::Plan;
-use crate::run::{Watched, drops_of_device, drops_of_shard};
+use crate::run::{Watched, drops_of_device, drops_of_lane, drops_of_shard};
 use crate::shard::{Buckets, ShardCounters};
 
 pub use list::text;
@@ -164,11 +164,7 @@ impl ShardReading<'_> {
 
     /// Drops of the lane and of the shard, by reason; zeros are there.
     pub(crate) fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let of_lane: Vec<_> = self.lane.drops.iter().collect();
-        of_lane
-            .into_iter()
-            .chain([("relay_full", self.lane.relay_full)])
-            .chain(drops_of_shard(self.counters))
+        drops_of_lane(&self.lane).chain(drops_of_shard(self.counters))
     }
 }
 

@@ -48,7 +48,7 @@ pub use quic::{NamedClient, QuicError, TlsChecks};
 pub use shared::SharedError;
 pub use supervisor::{Measured, Watched};
 pub use tap::TapError;
-pub(crate) use totals::{drops_of_device, drops_of_shard};
+pub(crate) use totals::{drops_of_device, drops_of_lane, drops_of_shard};
 
 /// How long mbufs that other threads still hold may take to come home at the end.
 const MBUFS_HOME_MAX: Duration = Duration::from_secs(1);

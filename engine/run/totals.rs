@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use poll::DeviceStats;
+use poll::{DeviceStats, LaneStats};
 
 use super::{Outcome, Watched};
 use crate::clients::ClientResults;
@@ -121,13 +121,7 @@ impl Outcome {
     fn dropped(&self) -> Vec<(&'static str, u64)> {
         let mut dropped = BTreeMap::<&'static str, u64>::new();
         for shard in &self.shards {
-            for (name, count) in shard
-                .lane
-                .drops
-                .iter()
-                .chain(drops_of_shard(&shard.counters))
-                .chain([("relay_full", shard.lane.relay_full)])
-            {
+            for (name, count) in drops_of_lane(&shard.lane).chain(drops_of_shard(&shard.counters)) {
                 *dropped.entry(name).or_default() += count;
             }
         }
@@ -147,6 +141,12 @@ pub(crate) fn drops_of_device(device: &DeviceStats) -> [(&'static str, u64); 3] 
         ("device_errors", device.rx_errors),
         ("no_mbuf", device.rx_no_mbuf),
     ]
+}
+
+/// What a lane dropped, by name.
+pub(crate) fn drops_of_lane(lane: &LaneStats) -> impl Iterator<Item = (&'static str, u64)> {
+    let relay_full = [("relay_full", lane.relay_full)];
+    lane.drops.iter().chain(relay_full)
 }
 
 /// What a shard dropped, by name.
@@ -173,15 +173,17 @@ impl Watched {
     pub fn sample(&self, plan: &Plan, at: Duration) -> Sample {
         let lanes: Vec<_> = self.lanes.iter().map(|lane| lane.read()).collect();
         let shards = || self.shards.iter();
-        let of_shards = shards().flat_map(|shard| drops_of_shard(shard));
+        let dropped = lanes
+            .iter()
+            .flat_map(drops_of_lane)
+            .chain(shards().flat_map(|shard| drops_of_shard(shard)));
         Sample {
             at,
             bytes_received: shards().map(|shard| shard.bytes_received.get()).sum(),
             rx_frames: lanes.iter().map(|lane| lane.rx_frames).sum(),
             tx_frames: lanes.iter().map(|lane| lane.tx_frames).sum(),
             connections: shards().map(|shard| shard.connections_current.get()).sum(),
-            dropped: lanes.iter().map(|lane| lane.drops.total()).sum::<u64>()
-                + of_shards.map(|(_, count)| count).sum::<u64>(),
+            dropped: dropped.map(|(_, count)| count).sum(),
             downloads: self.downloads(plan),
         }
     }
