@@ -78,6 +78,8 @@ pub struct Memory {
     pub mbufs: Mbufs,
     /// Received datagrams that applications of a port may hold at once without copies; default 4096.
     pub held_slices: Option<u32>,
+    /// Free mbufs below which what is received is copied, or `auto` (by formula).
+    pub low_mark: Mbufs,
     /// Datagrams shorter than this are copied out of their mbuf at once; default 256 B.
     pub rx_copybreak: Option<Size>,
 }

@@ -27,7 +27,7 @@ pub struct Limits {
     pub stateless: Option<OrOff<Rate>>,
     /// Datagrams that wait at a shard for being handed over by the other shards of its port; default 1024.
     pub handover: Option<u32>,
-    /// Stateless replies (version negotiation, retry, reset) waiting on a shard; default 64.
+    /// Stateless replies (version negotiation, retry, reset) waiting on a shard; default 128.
     pub responses: Option<u32>,
     /// Datagrams a connection may send before the next one has its turn; default 16.
     pub turn_budget: Option<u32>,

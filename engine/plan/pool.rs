@@ -34,6 +34,9 @@ pub struct PoolPlan {
     /// caches of every lcore that touches them, what is being handed over, and what applications hold. On a link, the
     /// peer's lcores count too: they receive these mbufs.
     pub mbufs: u32,
+    /// With fewer free mbufs, what a queue of the port receives is copied and its mbuf given back at once, so that
+    /// applications which hold on to slices cannot starve the device.
+    pub low_mark: u32,
     /// mbufs that an lcore keeps at hand.
     pub cache: u32,
     /// Bytes of an mbuf, headroom included: headroom 128, a frame of the MTU with a VLAN tag, rounded up to 64; at
@@ -125,10 +128,34 @@ fn one(
     let data_room = data_room(port.mtu);
     Ok(PoolPlan {
         mbufs,
+        low_mark: low_mark(config, source, port, mbufs)?,
         cache: CACHE,
         data_room,
         bytes: pool_memory(mbufs, data_room),
     })
+}
+
+/// By default what a receive ring and some bursts of each lane take.
+fn low_mark(
+    config: &Config,
+    source: &Source,
+    port: &PortPlan,
+    mbufs: u32,
+) -> Result<u32, ConfigError> {
+    let least = u32::from(port.queues) * BURST;
+    match config.memory.low_mark {
+        Mbufs::Auto => Ok(u32::from(port.rx_descriptors) + 4 * least),
+        Mbufs::Count(mark) if (least..mbufs).contains(&mark) => Ok(mark),
+        Mbufs::Count(mark) => {
+            let message = format!(
+                "{mark} is out of range: the pool of the port `{}` has {mbufs} mbufs, and a burst of \
+                 each queue takes {least}; use `auto`, or {least} to {}",
+                port.name,
+                mbufs - 1
+            );
+            Err(source.error("memory.low_mark", message))
+        }
+    }
 }
 
 fn data_room(mtu: u16) -> u16 {

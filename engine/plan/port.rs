@@ -39,7 +39,7 @@ pub struct PortPlan {
     pub queues: u16,
     /// How a datagram finds its shard.
     pub steering: SteeringPlan,
-    /// Key of receive-side scaling, 40 or 52 bytes; nothing: the engine's own.
+    /// Key of receive-side scaling, 40 or 52 bytes; nothing: a random one at every start.
     pub rss_key: Option<Secret<Vec<u8>>>,
     /// Descriptors of a receive queue.
     pub rx_descriptors: u16,

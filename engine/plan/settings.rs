@@ -106,7 +106,7 @@ pub(super) fn limits(config: &Config, source: &Source) -> Result<LimitsPlan, Con
         strangers: rate("strangers", limits.strangers, 5_000, 10_000_000)?,
         stateless: rate("stateless", limits.stateless, 1000, 1_000_000)?,
         handover: bound("handover", limits.handover, 1024, 1 << 16)?,
-        responses: bound("responses", limits.responses, 64, 1 << 16)?,
+        responses: bound("responses", limits.responses, 128, 1 << 16)?,
         turn_budget: bound("turn_budget", limits.turn_budget, 16, 1024)? as u16,
         neighbours: bound("neighbours", limits.neighbours, 1024, 1 << 20)?,
         waiting_datagrams: bound("waiting_datagrams", limits.waiting_datagrams, 256, 1 << 16)?,

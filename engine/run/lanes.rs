@@ -82,7 +82,7 @@ fn lane(
             TxPathPlan::Scratch => TxPath::Scratch,
         },
         rx_copybreak: usize::from(port_plan.rx_copybreak),
-        pool_low_mark: low_mark(port_plan),
+        pool_low_mark: port_plan.pool.low_mark as usize,
         udp_payload_max: port_plan.udp_payload_max,
         relay: shared.take_relay(index),
     };
@@ -103,12 +103,6 @@ fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> 
         queue: shard.queue,
         addresses: plan.addresses.iter().map(|&(address, _)| address).collect(),
     })
-}
-
-/// With fewer free mbufs than a receive ring and some bursts of each lane take, what is received is copied and given back
-/// at once.
-fn low_mark(port: &PortPlan) -> usize {
-    usize::from(port.rx_descriptors) + 4 * poll::BURST * usize::from(port.queues)
 }
 
 fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: Vec<u16>) -> HostConfig {

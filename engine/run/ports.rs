@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
 use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
+use rustls::crypto::ring::default_provider;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -179,8 +180,19 @@ fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
         rx_descriptors: plan.rx_descriptors,
         tx_descriptors: plan.tx_descriptors,
         pool,
-        rss_key: plan.rss_key.as_ref().map(|key| key.0.clone()),
+        rss_key: rss_key(plan),
     }
+}
+
+/// The key of receive-side scaling: that of the plan, or a random one, so that nobody can aim all flows at one queue.
+/// Without random numbers it is the driver crate's own.
+fn rss_key(plan: &PortPlan) -> Option<Vec<u8>> {
+    if let Some(key) = &plan.rss_key {
+        return Some(key.0.clone());
+    }
+    let mut key = vec![0; poll::DEFAULT_RSS_KEY.len()];
+    let filled = default_provider().secure_random.fill(&mut key);
+    filled.is_ok().then_some(key)
 }
 
 /// A link that is down at start may come up later (the other process of a memif pair may not run yet), so it is no

@@ -107,7 +107,7 @@ impl Default for ShardLimits {
             stateless: Some(1_000),
             streams: StreamLimits::default(),
             turn_budget: 16,
-            responses: 64,
+            responses: 128,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use quinn_proto::{ConnectionHandle, Dir, Side};
 
-use super::samples::KnownCell;
+use super::samples::{Acknowledged, KnownCell};
 use super::streams::Grants;
 use crate::app::ConnectionKey;
 use crate::tls::PeerIdentity;
@@ -67,6 +67,8 @@ pub(crate) struct Entry {
     pub(crate) turn: u16,
     /// What of its statistics is counted.
     pub(super) known: KnownCell,
+    /// Whether its peer acknowledges what is sent to it.
+    pub(super) acknowledged: Acknowledged,
 }
 
 impl Entry {
@@ -101,6 +103,7 @@ impl Entry {
             ready: false,
             turn: 0,
             known: KnownCell::default(),
+            acknowledged: Acknowledged::default(),
         }
     }
 

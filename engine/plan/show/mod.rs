@@ -86,7 +86,7 @@ impl Plan {
     }
 
     fn port_table(&self) -> Table {
-        let mut table = Table::new("<<>><>>>>");
+        let mut table = Table::new("<<>><>>>>>");
         table.row([
             "port",
             "kind",
@@ -96,6 +96,7 @@ impl Plan {
             "rx desc",
             "tx desc",
             "mbufs",
+            "low mark",
             "data room",
             "checksum",
             "tx path",
@@ -107,7 +108,7 @@ impl Plan {
         table
     }
 
-    fn port_row(&self, port: &PortPlan) -> [String; 12] {
+    fn port_row(&self, port: &PortPlan) -> [String; 13] {
         let kind = match &port.kind {
             PortKind::Device(name) => name.clone(),
             PortKind::Link { peer } => format!("link to {}", self.ports[*peer].name),
@@ -141,6 +142,7 @@ impl Plan {
             port.rx_descriptors.to_string(),
             port.tx_descriptors.to_string(),
             port.pool.mbufs.to_string(),
+            port.pool.low_mark.to_string(),
             port.pool.data_room.to_string(),
             checksum.to_owned(),
             tx_path.to_owned(),

@@ -10,6 +10,7 @@ fn pools_follow_the_formula() {
     assert_eq!(plan.ports[0].pool.mbufs, 2048 + 4096 + 2 * per_lcore);
     assert_eq!(plan.ports[2].pool.mbufs, 2048 + 4096 + per_lcore);
     assert_eq!(plan.ports[0].pool.data_room, 128 + 2048);
+    assert_eq!(plan.ports[0].pool.low_mark, 1024 + 4 * 32);
     let jumbo = plan_of(
         edited(&[(
             "    device: net_tap0\n",
@@ -78,5 +79,20 @@ fn too_little_memory() {
         problem(&[("transport:", "memory: { mbufs: 512 }\ntransport:")]),
         "x.yaml:21:18: memory.mbufs: 512 is too few: the rings, bursts and caches of the port \
          `left` alone take 2944; use `auto`, or at least 2944"
+    );
+}
+
+#[test]
+fn a_low_mark_can_be_given() {
+    let memory = |text: &str| format!("memory: {{ {text} }}\ntransport:");
+    let given = plan_of(
+        edited(&[("transport:", &memory("low_mark: 500"))]),
+        &Given::default(),
+    );
+    assert_eq!(given.unwrap().ports[0].pool.low_mark, 500);
+    assert_eq!(
+        problem(&[("transport:", &memory("mbufs: 4096, low_mark: 4096"))]),
+        "x.yaml:21:34: memory.low_mark: 4096 is out of range: the pool of the port `left` has 4096 \
+         mbufs, and a burst of each queue takes 32; use `auto`, or 32 to 4095"
     );
 }

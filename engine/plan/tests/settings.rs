@@ -50,7 +50,7 @@ fn limits(text: &str) -> Result<LimitsPlan, String> {
 
 #[test]
 fn limits_have_defaults_that_fit_each_other() {
-    let defaults = limits("responses: 64").unwrap();
+    let defaults = limits("responses: 128").unwrap();
     assert_eq!(defaults.connections, 20_000);
     assert_eq!((defaults.incoming, defaults.retry_above), (1024, 128));
     assert_eq!(defaults.incoming_bytes, 1 << 20);
