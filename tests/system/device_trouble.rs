@@ -347,7 +347,11 @@ fn memif_peer_dies_and_its_successor_is_served() {
     assert_eq!(Digest::of_file(&second.join("big.bin")), digest);
     // The first connection ends by its idle time-out, if it has not yet.
     std::thread::sleep(2 * OUTAGE);
-    expect_connections(&server.stop().expect_clean(), 2, 1);
+    let report = server.stop().expect_clean();
+    assert_eq!(report["connections"]["accepted"], 2, "{report:#}");
+    // memif forgets what is in its rings when a peer leaves: the close of the second may be among it.
+    let lost = report["connections"]["lost"].as_u64();
+    assert!(matches!(lost, Some(1 | 2)), "{report:#}");
 }
 
 #[test]
