@@ -29,11 +29,9 @@ pub enum TxPath {
     Scratch,
 }
 
-/// Bursts between two looks at the level of the pool, at most.
+/// Bursts between two looks at the level of the pool, at most. A look costs a miss or two of the cache, so it is not taken
+/// at every burst while there is plenty.
 const PRESSURE_BURSTS: usize = 32;
-/// Lanes that may take from one pool between two looks without going below the mark together. A look costs a miss or two
-/// of the cache, so it is not taken at every burst while there is plenty.
-const LANES_OF_A_POOL: usize = 32;
 
 /// Bytes of a buffer that are asked for ahead of writing. Beyond, the hardware has seen where the stores go.
 const PREFETCH_MAX: usize = 2048;
@@ -46,6 +44,8 @@ pub(crate) struct RxBridge {
     copybreak: usize,
     /// Fewer free mbufs than this, and received payloads are copied so that the device does not starve.
     low_mark: usize,
+    /// Lanes that take from the pool: between two looks they are not to get below the mark together.
+    lanes: usize,
     pressure: bool,
     until_look: usize,
     /// Buffers whose payload was copied or dropped; given back together.
@@ -53,12 +53,13 @@ pub(crate) struct RxBridge {
 }
 
 impl RxBridge {
-    pub(crate) fn new(pool: Mempool, copybreak: usize, low_mark: usize) -> Self {
+    pub(crate) fn new(pool: Mempool, copybreak: usize, low_mark: usize, lanes: usize) -> Self {
         Self {
             pool,
             zero_copy: hugepages::is_installed(),
             copybreak,
             low_mark,
+            lanes,
             pressure: false,
             until_look: 0,
             spent: Burst::new(),
@@ -71,7 +72,7 @@ impl RxBridge {
             let free = self.pool.free_in_ring() as usize;
             self.pressure = free < self.low_mark;
             let above = free.saturating_sub(self.low_mark);
-            self.until_look = (above / (BURST * LANES_OF_A_POOL)).clamp(1, PRESSURE_BURSTS);
+            self.until_look = (above / (BURST * self.lanes)).clamp(1, PRESSURE_BURSTS);
         }
         self.until_look -= 1;
         stats.pool_pressure += u64::from(self.pressure);

@@ -76,11 +76,17 @@ impl<T: Transport> Lane<T> {
         config: LaneConfig,
         counters: Arc<LaneCounters>,
     ) -> Self {
+        let lanes = config.relay.as_ref().map_or(1, Relay::lanes);
         Self {
             queue,
             host,
             transport,
-            rx: RxBridge::new(config.rx_pool, config.rx_copybreak, config.pool_low_mark),
+            rx: RxBridge::new(
+                config.rx_pool,
+                config.rx_copybreak,
+                config.pool_low_mark,
+                lanes,
+            ),
             tx: TxBridge::new(
                 config.pool,
                 config.tx_path,

@@ -54,6 +54,11 @@ pub fn relay(lanes: usize) -> Vec<Relay> {
 }
 
 impl Relay {
+    /// The lanes of the port.
+    pub(crate) fn lanes(&self) -> usize {
+        self.others.len() + 1
+    }
+
     /// Hands a copy of `frame` to its audience. Returns for how many lanes there was no room.
     pub(crate) fn send(&self, frame: &[u8], audience: Audience) -> usize {
         let lanes = match audience {
