@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod outlet;
 pub mod plan;
 pub mod ports;
+mod random;
 pub mod report;
 pub mod run;
 pub mod services;

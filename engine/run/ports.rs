@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
 use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
-use rustls::crypto::ring::default_provider;
 use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::plan::{Plan, PortKind, PortPlan, SteeringPlan};
+use crate::random;
 
 /// A port that is up.
 pub(super) struct OpenPort {
@@ -190,9 +190,8 @@ fn rss_key(plan: &PortPlan) -> Option<Vec<u8>> {
     if let Some(key) = &plan.rss_key {
         return Some(key.0.clone());
     }
-    let mut key = vec![0; poll::DEFAULT_RSS_KEY.len()];
-    let filled = default_provider().secure_random.fill(&mut key);
-    filled.is_ok().then_some(key)
+    let key = random::bytes::<{ poll::DEFAULT_RSS_KEY.len() }>();
+    key.ok().map(Vec::from)
 }
 
 /// A link that is down at start may come up later (the other process of a memif pair may not run yet), so it is no

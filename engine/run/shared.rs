@@ -2,10 +2,10 @@
 
 use poll::Relay;
 use ring::hmac;
-use rustls::crypto::ring::default_provider;
 use thiserror::Error;
 
 use crate::plan::{ConnectionIdsPlan, Plan, PortPlan, ShardPlan};
+use crate::random;
 use crate::steering::{
     CidCodec, CidConfig, CidError, CidKey, ClientPorts, ClientPortsError, Steering, mesh,
 };
@@ -168,12 +168,7 @@ fn codec(plan: &ConnectionIdsPlan) -> Result<CidCodec, SharedError> {
 }
 
 fn random<const N: usize>() -> Result<[u8; N], SharedError> {
-    let mut bytes = [0; N];
-    let random = default_provider().secure_random;
-    random
-        .fill(&mut bytes)
-        .map_err(|_| SharedError::NoRandomness)?;
-    Ok(bytes)
+    random::bytes().map_err(|_| SharedError::NoRandomness)
 }
 
 #[cfg(test)]

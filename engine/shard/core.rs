@@ -18,7 +18,7 @@ use super::dispatch::Delivery;
 use super::entry::{Entry, Phase, any};
 use super::gate::Gate;
 use super::responses::Responses;
-use super::samples::Round;
+use super::samples::{Round, note};
 use super::streams::Grants;
 use super::timers::Timers;
 use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
@@ -242,7 +242,7 @@ impl Core {
         }
         .run();
         if self.stopping && entry.phase != Phase::Closed && entry.is_idle() {
-            close(entry, self.now, &mut self.dirty);
+            shut_down(entry, self.now, &mut self.dirty);
         }
         if was_incoming && !entry.is_incoming() {
             self.incoming -= 1;
@@ -273,7 +273,7 @@ impl Core {
     /// Closes all connections that are still open, and those of which the handshake runs.
     pub(crate) fn close_all(&mut self) {
         for (_, entry) in &mut self.entries {
-            close(entry, self.now, &mut self.dirty);
+            shut_down(entry, self.now, &mut self.dirty);
         }
     }
 
@@ -281,12 +281,7 @@ impl Core {
     pub(crate) fn close_all_of(&mut self, application: u16) {
         for (_, entry) in &mut self.entries {
             if entry.application == Some(application) {
-                entry.closing = true;
-                entry
-                    .quinn
-                    .close(self.now, PANICKED, Bytes::from_static(b"internal error"));
-                entry.touched = true;
-                mark(&mut entry.dirty, &mut self.dirty, entry.key.index);
+                close(entry, self.now, PANICKED, "internal error", &mut self.dirty);
             }
         }
     }
@@ -301,7 +296,7 @@ impl Core {
     pub(super) fn remove(&mut self, index: u32) {
         self.timers.remove(index);
         if let Some(entry) = self.entries.try_remove(index as usize) {
-            self.note(&entry);
+            note(&self.counters, &entry, &entry.quinn.stats());
         }
         self.count_states();
     }
@@ -342,15 +337,23 @@ fn forward(entry: &mut Entry, endpoint: &mut quinn_proto::Endpoint) {
 }
 
 /// Closes a connection because the shard shuts down.
-fn close(entry: &mut Entry, now: Instant, dirty: &mut VecDeque<u32>) {
+fn shut_down(entry: &mut Entry, now: Instant, dirty: &mut VecDeque<u32>) {
     if entry.phase != Phase::Closed && !entry.closing {
-        entry.closing = true;
-        entry.quinn.close(
-            now,
-            VarInt::from_u32(0),
-            Bytes::from_static(b"shutting down"),
-        );
-        entry.touched = true;
-        mark(&mut entry.dirty, dirty, entry.key.index);
+        close(entry, now, VarInt::from_u32(0), "shutting down", dirty);
     }
+}
+
+/// Closes a connection, and marks it so that its application hears of it and the peer, too.
+pub(super) fn close(
+    entry: &mut Entry,
+    now: Instant,
+    code: VarInt,
+    reason: &'static str,
+    dirty: &mut VecDeque<u32>,
+) {
+    entry.closing = true;
+    let reason = Bytes::from_static(reason.as_bytes());
+    entry.quinn.close(now, code, reason);
+    entry.touched = true;
+    mark(&mut entry.dirty, dirty, entry.key.index);
 }

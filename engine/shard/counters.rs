@@ -176,6 +176,29 @@ pub struct ShardCounters {
     pub clients_finished: Counter,
 }
 
+impl ShardCounters {
+    /// Datagrams of which it is counted what became of them: one count each. Between two turns of the shard that is
+    /// `udp_received` and `taken_over` together.
+    pub fn accounted(&self) -> u64 {
+        let ways = [
+            &self.handed_over,
+            &self.dropped_handover_full,
+            &self.udp_to_connections,
+            &self.connections_accepted,
+            &self.responses,
+            &self.dropped_response_queue_full,
+            &self.dropped_unknown_udp_port,
+            &self.dropped_quic_ignored,
+            &self.dropped_strangers,
+            &self.dropped_incoming_full,
+            &self.dropped_prefix_rate,
+            &self.dropped_stateless_rate,
+            &self.dropped_handshake_moved,
+        ];
+        ways.iter().map(|counter| counter.get()).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

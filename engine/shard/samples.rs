@@ -7,10 +7,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use quinn_proto::VarInt;
+use quinn_proto::{ConnectionStats, VarInt};
 
-use super::core::{Core, mark};
+use super::core::{Core, close};
+use super::counters::ShardCounters;
 use super::entry::{Entry, Phase};
 
 /// How often some connections are looked at.
@@ -75,8 +75,7 @@ impl Acknowledged {
 }
 
 impl Look {
-    fn at(quinn: &quinn_proto::Connection) -> Self {
-        let stats = quinn.stats();
+    fn at(stats: &ConnectionStats) -> Self {
         let sent = stats.frame_tx;
         Self {
             acks: stats.frame_rx.acks,
@@ -109,13 +108,21 @@ impl Core {
         for _ in 0..places.min(PLACES) {
             let index = self.round.next;
             self.round.next = if index + 1 < places { index + 1 } else { 0 };
-            let Some(entry) = self.entries.get(index) else {
+            let Some(entry) = self.entries.get_mut(index) else {
                 continue;
             };
-            self.note(entry);
+            let stats = entry.quinn.stats();
+            note(&self.counters, entry, &stats);
             if entry.phase == Phase::Open {
                 self.counters.rtt.record(entry.quinn.rtt());
-                self.demand_acknowledgement(index);
+                let withheld =
+                    !entry.closing && entry.acknowledged.is_withheld(self.now, Look::at(&stats));
+                if withheld {
+                    self.counters.connections_lost.add(1);
+                    let code = VarInt::from_u32(0);
+                    let reason = "nothing is acknowledged";
+                    close(entry, self.now, code, reason, &mut self.dirty);
+                }
             }
             found += 1;
             if found == CONNECTIONS {
@@ -124,48 +131,29 @@ impl Core {
         }
     }
 
-    /// Closes a connection whose peer acknowledges nothing.
-    fn demand_acknowledgement(&mut self, index: usize) {
-        let Some(entry) = self.entries.get_mut(index) else {
-            return;
-        };
-        let look = Look::at(&entry.quinn);
-        if entry.closing || !entry.acknowledged.is_withheld(self.now, look) {
-            return;
-        }
-        entry.closing = true;
-        entry.quinn.close(
-            self.now,
-            VarInt::from_u32(0),
-            Bytes::from_static(b"nothing is acknowledged"),
-        );
-        self.counters.connections_lost.add(1);
-        entry.touched = true;
-        mark(&mut entry.dirty, &mut self.dirty, index as u32);
-    }
-
     /// Brings the counters up to date with all connections.
     pub(crate) fn publish(&self) {
-        self.entries.iter().for_each(|(_, entry)| self.note(entry));
+        for (_, entry) in &self.entries {
+            note(&self.counters, entry, &entry.quinn.stats());
+        }
     }
+}
 
-    /// Adds what happened on a connection since it was last looked at.
-    pub(super) fn note(&self, entry: &Entry) {
-        let path = entry.quinn.stats().path;
-        let known = entry.known.replace(Known {
-            lost_packets: path.lost_packets,
-            congestion_events: path.congestion_events,
-        });
-        let counters = &self.counters;
-        counters
-            .lost_packets
-            .add(path.lost_packets.saturating_sub(known.lost_packets));
-        counters.congestion_events.add(
-            path.congestion_events
-                .saturating_sub(known.congestion_events),
-        );
-        counters.mtu.raise(u64::from(path.current_mtu));
-    }
+/// Adds what happened on a connection since it was last looked at.
+pub(super) fn note(counters: &ShardCounters, entry: &Entry, stats: &ConnectionStats) {
+    let path = &stats.path;
+    let known = entry.known.replace(Known {
+        lost_packets: path.lost_packets,
+        congestion_events: path.congestion_events,
+    });
+    counters
+        .lost_packets
+        .add(path.lost_packets.saturating_sub(known.lost_packets));
+    counters.congestion_events.add(
+        path.congestion_events
+            .saturating_sub(known.congestion_events),
+    );
+    counters.mtu.raise(u64::from(path.current_mtu));
 }
 
 /// [`Known`] in a connection's entry, which is only read while it is noted.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use quinn_proto::EndpointConfig;
 use ring::hmac;
-use rustls::crypto::ring::default_provider;
 
 use super::config::{ServiceConfig, ShardConfig, ShardError, ShardLimits};
 use super::gate::Gate;
+use crate::random;
 use crate::steering::{CidCodec, CidGenerator};
 
 /// Whether `config` makes sense.
@@ -149,21 +149,16 @@ impl Randomness {
     }
 
     fn seed(&mut self) -> Result<[u8; 32], ShardError> {
-        let mut seed = [0; 32];
         match &mut self.seeded {
             // quinn-proto spreads what it is given through ChaCha; distinct is enough.
             Some(next) => {
+                let mut seed = [0; 32];
                 seed[..8].copy_from_slice(&next.to_le_bytes());
                 *next = next.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                Ok(seed)
             }
-            None => {
-                let random = default_provider().secure_random;
-                random
-                    .fill(&mut seed)
-                    .map_err(|_| ShardError::NoRandomness)?;
-            }
+            None => random::bytes().map_err(|_| ShardError::NoRandomness),
         }
-        Ok(seed)
     }
 
     /// A random number.

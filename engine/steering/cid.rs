@@ -20,8 +20,9 @@ use std::time::Duration;
 use aes::Aes128;
 use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid};
-use rustls::crypto::ring::default_provider;
 use thiserror::Error;
+
+use crate::random;
 
 /// The length of a connection ID, in bytes.
 pub const CID_LEN: usize = 1 + BLOCK;
@@ -111,12 +112,8 @@ impl CidCodec {
     /// A codec with a random key and host ID, for a process that stands behind no load balancer. IDs of another
     /// process are not readable.
     pub fn random() -> Result<Self, CidError> {
-        let mut host_id = [0; 4];
-        let mut key = [0; 16];
-        let random = default_provider().secure_random;
-        for bytes in [&mut host_id[..], &mut key[..]] {
-            random.fill(bytes).map_err(|_| CidError::NoRandomness)?;
-        }
+        let host_id: [u8; 4] = random::bytes().map_err(|_| CidError::NoRandomness)?;
+        let key = random::bytes().map_err(|_| CidError::NoRandomness)?;
         Self::new(&CidConfig {
             host_id: host_id.into(),
             keys: vec![CidKey { rotation: 0, key }],

@@ -4,8 +4,9 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::ops::RangeInclusive;
 
 use poll::toeplitz;
-use rustls::crypto::ring::default_provider;
 use thiserror::Error;
+
+use crate::random;
 
 /// The UDP ports that outgoing connections take turns with.
 ///
@@ -65,12 +66,8 @@ impl ClientPorts {
 
     /// 256 UDP ports of the dynamic range (RFC 6335 §6), chosen at random, none of them in `taken`.
     pub fn random(taken: &[u16]) -> Result<Self, ClientPortsError> {
-        let mut start = [0; 1];
-        let random = default_provider().secure_random;
-        random
-            .fill(&mut start)
-            .map_err(|_| ClientPortsError::NoRandomness)?;
-        let blocks = (0..BLOCKS).map(|n| (u16::from(start[0]) + n) % BLOCKS);
+        let [start] = random::bytes().map_err(|_| ClientPortsError::NoRandomness)?;
+        let blocks = (0..BLOCKS).map(|n| (u16::from(start) + n) % BLOCKS);
         let mut ranges = blocks.map(|block| {
             let first = FIRST + block * BLOCK;
             first..=first + (BLOCK - 1)

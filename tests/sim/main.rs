@@ -3,6 +3,7 @@
 mod apps;
 mod attack;
 mod fairness;
+mod flight;
 mod hostile;
 mod lifecycle;
 mod net;

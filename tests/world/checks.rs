@@ -149,7 +149,7 @@ fn check_counters(world: &World, violations: &mut Vec<String>) {
         let received = udp_received.get() + counters.dropped_unknown_udp_port.get();
         equal("datagrams received", index, received, node.received);
         equal("datagrams sent", index, counters.udp_sent.get(), node.sent);
-        let (went, taken) = (whereabouts(counters), udp_received.get() + taken_over.get());
+        let (went, taken) = (counters.accounted(), udp_received.get() + taken_over.get());
         equal("datagrams taken in, and gone somewhere", index, taken, went);
         let ended = counters.handshakes.get()
             + counters.handshakes_failed.get()
@@ -189,27 +189,6 @@ fn check_counters(world: &World, violations: &mut Vec<String>) {
         );
     }
     check_rss(world, violations);
-}
-
-/// Everything that becomes of a datagram.
-fn whereabouts(counters: &ShardCounters) -> u64 {
-    [
-        &counters.udp_to_connections,
-        &counters.connections_accepted,
-        &counters.responses,
-        &counters.dropped_response_queue_full,
-        &counters.dropped_quic_ignored,
-        &counters.dropped_strangers,
-        &counters.dropped_incoming_full,
-        &counters.dropped_prefix_rate,
-        &counters.dropped_stateless_rate,
-        &counters.dropped_handshake_moved,
-        &counters.handed_over,
-        &counters.dropped_handover_full,
-    ]
-    .map(|counter| counter.get())
-    .iter()
-    .sum()
 }
 
 /// Where a device hashes as it says, and delivers as it hashes, what answers a client comes to its shard.

@@ -17,6 +17,8 @@
 mod buffers;
 mod checks;
 mod client;
+#[path = "../sim/flight.rs"]
+mod flight;
 mod genesis;
 mod ledger;
 mod network;

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use poll::Ecn;
 
+use crate::flight::Flight;
+pub use crate::flight::Wire;
 use crate::random::Random;
 use crate::scenario::Faults;
 
@@ -14,34 +16,6 @@ use crate::scenario::Faults;
 pub const UDP_PORT: u16 = 4433;
 /// Datagrams that strangers remember, to send them again.
 const REMEMBERED: usize = 16;
-
-/// A datagram on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wire {
-    pub from: SocketAddrV6,
-    pub to: SocketAddrV6,
-    pub ecn: Ecn,
-    pub payload: Vec<u8>,
-}
-
-#[derive(PartialEq, Eq)]
-struct Flight {
-    at: Instant,
-    serial: u64,
-    wire: Wire,
-}
-
-impl Ord for Flight {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.serial).cmp(&(other.at, other.serial))
-    }
-}
-
-impl PartialOrd for Flight {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
 
 /// How the world outside sees a host of clients.
 #[derive(Debug)]
