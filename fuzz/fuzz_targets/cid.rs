@@ -5,8 +5,6 @@
 
 #![no_main]
 
-mod common;
-
 use std::net::SocketAddrV6;
 use std::time::Instant;
 

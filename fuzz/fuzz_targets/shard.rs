@@ -9,8 +9,6 @@
 
 #![no_main]
 
-mod common;
-
 use std::collections::VecDeque;
 use std::net::SocketAddrV6;
 use std::time::{Duration, Instant};

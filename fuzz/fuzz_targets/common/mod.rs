@@ -1,8 +1,5 @@
 //! Shards to send datagrams to: servers on one port, joined by steering, and a client.
 
-// Each target is a program of its own and uses a part of this.
-#![allow(dead_code)]
-
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
