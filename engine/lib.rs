@@ -7,6 +7,8 @@ pub mod clients;
 pub mod commands;
 pub mod config;
 pub mod format;
+#[cfg(feature = "h3")]
+pub mod h3;
 pub mod live;
 pub mod metrics;
 pub mod outlet;
