@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ::h3::quic::{ConnectionErrorIncoming, StreamErrorIncoming};
 
-use crate::{ConnectionError, ReadError, VarInt, WriteError};
+use crate::VarInt;
+use crate::handle::{ConnectionError, ReadError, WriteError};
 
 /// An error code of HTTP/3 as QUIC's. Codes above 2^62 - 1, which no frame can carry, become that.
 pub(super) fn code(code: u64) -> VarInt {

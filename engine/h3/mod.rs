@@ -35,11 +35,14 @@ mod error;
 mod payload;
 mod stream;
 
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ::h3::error::Code;
 use ::h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
 use bytes::Buf;
+
+use crate::handle::{AcceptBi, AcceptUni, OpenBi, OpenUni};
 
 pub use payload::Payload;
 pub use stream::{BidiStream, RecvStream, SendStream};
@@ -49,14 +52,20 @@ pub const ALPN: &[u8] = b"h3";
 
 /// A connection as h3 wants it: `h3::quic::Connection`.
 pub struct Connection {
-    connection: crate::Connection,
+    opener: OpenStreams,
+    accept_bi: AcceptBi,
+    accept_uni: AcceptUni,
 }
 
 impl Connection {
     /// Wraps a connection. HTTP/3 then has its streams for itself: whoever accepts some of them
     /// through another handle, takes them away from it.
     pub fn new(connection: crate::Connection) -> Self {
-        Self { connection }
+        Self {
+            accept_bi: connection.accept_bi(),
+            accept_uni: connection.accept_uni(),
+            opener: OpenStreams::new(connection),
+        }
     }
 }
 
@@ -68,22 +77,22 @@ impl<B: Buf> quic::Connection<B> for Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        let stream = ready!(self.connection.poll_accept_uni(cx)).map_err(error::connection)?;
-        Poll::Ready(Ok(RecvStream::new(stream)))
+        let accepted = ready!(Pin::new(&mut self.accept_uni).poll(cx));
+        self.accept_uni = self.opener.connection.accept_uni();
+        Poll::Ready(accepted.map(RecvStream::new).map_err(error::connection))
     }
 
     fn poll_accept_bidi(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream<B>, ConnectionErrorIncoming>> {
-        let (send, recv) = ready!(self.connection.poll_accept_bi(cx)).map_err(error::connection)?;
-        Poll::Ready(Ok(BidiStream::new(send, recv)))
+        let accepted = ready!(Pin::new(&mut self.accept_bi).poll(cx));
+        self.accept_bi = self.opener.connection.accept_bi();
+        Poll::Ready(accepted.map(BidiStream::new).map_err(error::connection))
     }
 
     fn opener(&self) -> OpenStreams {
-        OpenStreams {
-            connection: self.connection.clone(),
-        }
+        self.opener.clone()
     }
 }
 
@@ -95,26 +104,44 @@ impl<B: Buf> quic::OpenStreams<B> for Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream<B>, StreamErrorIncoming>> {
-        poll_open_bidi(&self.connection, cx)
+        self.opener.poll_open_bidi(cx)
     }
 
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendStream<B>, StreamErrorIncoming>> {
-        poll_open_send(&self.connection, cx)
+        self.opener.poll_open_send(cx)
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
-        self.connection.close(error::code(code.value()), reason);
+        quic::OpenStreams::<B>::close(&mut self.opener, code, reason);
     }
 }
 
 /// What opens streams on a connection: `h3::quic::OpenStreams`, part of every clone of
 /// `h3::client::SendRequest`.
-#[derive(Clone)]
 pub struct OpenStreams {
     connection: crate::Connection,
+    open_bi: OpenBi,
+    open_uni: OpenUni,
+}
+
+impl OpenStreams {
+    fn new(connection: crate::Connection) -> Self {
+        Self {
+            open_bi: connection.open_bi(),
+            open_uni: connection.open_uni(),
+            connection,
+        }
+    }
+}
+
+impl Clone for OpenStreams {
+    /// Another one, which does not wait for a stream yet.
+    fn clone(&self) -> Self {
+        Self::new(self.connection.clone())
+    }
 }
 
 impl<B: Buf> quic::OpenStreams<B> for OpenStreams {
@@ -125,33 +152,21 @@ impl<B: Buf> quic::OpenStreams<B> for OpenStreams {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream<B>, StreamErrorIncoming>> {
-        poll_open_bidi(&self.connection, cx)
+        let opened = ready!(Pin::new(&mut self.open_bi).poll(cx));
+        self.open_bi = self.connection.open_bi();
+        Poll::Ready(opened.map(BidiStream::new).map_err(error::stream))
     }
 
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendStream<B>, StreamErrorIncoming>> {
-        poll_open_send(&self.connection, cx)
+        let opened = ready!(Pin::new(&mut self.open_uni).poll(cx));
+        self.open_uni = self.connection.open_uni();
+        Poll::Ready(opened.map(SendStream::new).map_err(error::stream))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
         self.connection.close(error::code(code.value()), reason);
     }
-}
-
-fn poll_open_bidi<B: Buf>(
-    connection: &crate::Connection,
-    cx: &mut Context<'_>,
-) -> Poll<Result<BidiStream<B>, StreamErrorIncoming>> {
-    let (send, recv) = ready!(connection.poll_open_bi(cx)).map_err(error::stream)?;
-    Poll::Ready(Ok(BidiStream::new(send, recv)))
-}
-
-fn poll_open_send<B: Buf>(
-    connection: &crate::Connection,
-    cx: &mut Context<'_>,
-) -> Poll<Result<SendStream<B>, StreamErrorIncoming>> {
-    let stream = ready!(connection.poll_open_uni(cx)).map_err(error::stream)?;
-    Poll::Ready(Ok(SendStream::new(stream)))
 }

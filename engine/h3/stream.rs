@@ -7,7 +7,7 @@ use ::h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, W
 use bytes::{Buf, Bytes};
 
 use super::{error, payload};
-use crate::WriteError;
+use crate::handle::WriteError;
 
 /// Frames of up to this many bytes, header included, are put together before they are written: to
 /// copy that much costs less than to cross to the shard a second time.
@@ -185,7 +185,7 @@ pub struct BidiStream<B> {
 }
 
 impl<B> BidiStream<B> {
-    pub(super) fn new(send: crate::SendStream, recv: crate::RecvStream) -> Self {
+    pub(super) fn new((send, recv): (crate::SendStream, crate::RecvStream)) -> Self {
         Self {
             send: SendStream::new(send),
             recv: RecvStream::new(recv),
