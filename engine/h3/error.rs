@@ -54,3 +54,78 @@ fn terminated(code: VarInt) -> StreamErrorIncoming {
         error_code: code.into_inner(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quinn_proto::ApplicationClose;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_kept_and_the_largest_is_the_limit() {
+        assert_eq!(code(0x10c), VarInt::from_u32(0x10c));
+        assert_eq!(code((1 << 62) - 1), VarInt::MAX);
+        assert_eq!(code(u64::MAX), VarInt::MAX);
+    }
+
+    #[test]
+    fn ends_of_connections_are_told_apart() {
+        let closed = ConnectionError::ApplicationClosed(ApplicationClose {
+            error_code: VarInt::from_u32(0x107),
+            reason: Bytes::from_static(b"busy"),
+        });
+        assert!(matches!(
+            connection(closed.clone()),
+            ConnectionErrorIncoming::ApplicationClose { error_code: 0x107 }
+        ));
+        assert!(matches!(
+            connection(ConnectionError::TimedOut),
+            ConnectionErrorIncoming::Timeout
+        ));
+        for other in [
+            ConnectionError::Reset,
+            ConnectionError::LocallyClosed,
+            ConnectionError::EngineStopped,
+        ] {
+            match connection(other.clone()) {
+                ConnectionErrorIncoming::Undefined(error) => {
+                    assert_eq!(error.to_string(), other.to_string());
+                }
+                mapped => panic!("{mapped:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn ends_of_streams_are_told_apart() {
+        let terminated = |error: &StreamErrorIncoming| match error {
+            StreamErrorIncoming::StreamTerminated { error_code } => Some(*error_code),
+            _ => None,
+        };
+        let code = VarInt::from_u32(0x10b);
+        assert_eq!(terminated(&write(WriteError::Stopped(code))), Some(0x10b));
+        assert_eq!(terminated(&read(ReadError::Reset(code))), Some(0x10b));
+        let lost = [
+            write(WriteError::ConnectionLost(ConnectionError::TimedOut)),
+            read(ReadError::ConnectionLost(ConnectionError::TimedOut)),
+            stream(ConnectionError::TimedOut),
+        ];
+        for error in lost {
+            assert!(matches!(
+                error,
+                StreamErrorIncoming::ConnectionErrorIncoming {
+                    connection_error: ConnectionErrorIncoming::Timeout
+                }
+            ));
+        }
+        for error in [
+            write(WriteError::ClosedStream),
+            write(WriteError::ZeroRttRejected),
+            read(ReadError::ClosedStream),
+            read(ReadError::ZeroRttRejected),
+        ] {
+            assert!(matches!(error, StreamErrorIncoming::Unknown(_)), "{error}");
+        }
+    }
+}

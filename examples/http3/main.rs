@@ -12,6 +12,7 @@ mod server;
 
 use std::error::Error;
 use std::net::{Ipv6Addr, SocketAddrV6};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
@@ -36,12 +37,17 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result {
-    match Arguments::parse().command {
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
         None => demonstrate().await,
         Some(Command::Serve(arguments)) => server::run(arguments).await,
         Some(Command::Fetch(arguments)) => client::run(arguments).await,
+    };
+    if let Err(error) = result {
+        eprintln!("http3: {error}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 /// A server on one end of a link, a client on the other: a page and 64 MiB go over it.
