@@ -1,7 +1,7 @@
 //! Headless Chromium, in a process of its own for every page (`tests/peers/browser.py`).
 
 use std::net::Ipv6Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
