@@ -80,7 +80,15 @@ pub trait Application: Send {
         None
     }
 
-    /// Called once at the start, and then whenever [`timeout`](Self::timeout) is due.
+    /// Whether [`run`](Self::run) is wanted in every turn of the worker's loop: for applications that other threads
+    /// talk to. Asked once, when the application is added. It wakes nobody: on a shard with nothing to do, the next turn
+    /// comes when the worker's idle policy wants it.
+    fn every_turn(&self) -> bool {
+        false
+    }
+
+    /// Called once at the start, and then whenever [`timeout`](Self::timeout) is due, or in
+    /// [every turn](Self::every_turn).
     fn run(&mut self, _shard: &mut Context<'_>) {}
 
     /// The number of page faults taken in mapped files moved: a file was truncated while it was sent. The datagram
