@@ -20,7 +20,7 @@ pub use quinn_proto::{
     ConnectError, ConnectionError, ConnectionStats, Dir, SendDatagramError, Side, StreamId, VarInt,
 };
 
-use crate::shard::Core;
+use crate::shard::{Core, ShardError};
 
 /// What runs on a shard: one instance for each listener service or client, and shard.
 ///
@@ -150,6 +150,30 @@ impl<'a> Context<'a> {
     /// ([`ConnectError::CidsExhausted`]), and when it is shutting down ([`ConnectError::EndpointStopping`]).
     pub fn connect(&mut self, target: &ConnectTarget) -> Result<ConnectionKey, ConnectError> {
         self.core.connect(target, self.application)
+    }
+
+    /// Accepts connections on a UDP port from now on, all of them for this application; `alpns` are the protocols it
+    /// speaks, each with whether it takes 0-RTT data, and must be those of `server`. For what several shards that listen
+    /// on one UDP port must have in common see [`ListenerConfig::server`](crate::shard::ListenerConfig::server).
+    ///
+    /// The worker has to let the UDP port through ([`poll::host::HostConfig::udp_ports`]).
+    ///
+    /// # Errors
+    /// UDP port 0, or one that another listener or the clients have; no protocol, or one twice; no random numbers.
+    pub fn listen(
+        &mut self,
+        udp_port: u16,
+        server: quinn_proto::ServerConfig,
+        alpns: Vec<(Vec<u8>, bool)>,
+    ) -> Result<(), ShardError> {
+        self.core.listen(self.application, udp_port, server, alpns)
+    }
+
+    /// Accepts no more connections on a UDP port that this application [listens](Self::listen) on; does nothing on
+    /// others. Connections live on, so the worker has to let the UDP port through until they are gone; whoever comes
+    /// anew is refused.
+    pub fn unlisten(&mut self, udp_port: u16) {
+        self.core.unlisten(self.application, udp_port);
     }
 
     /// A live connection of this application; `None` when it is closed.

@@ -87,9 +87,8 @@ impl Applications {
             return;
         }
         for index in 0..self.slots.len() as u16 {
-            let due = |slot: &Slot| {
-                !slot.every_turn && slot.next_run.is_some_and(|at| at <= core.now)
-            };
+            let due =
+                |slot: &Slot| !slot.every_turn && slot.next_run.is_some_and(|at| at <= core.now);
             if self.slots.get(usize::from(index)).is_some_and(due) {
                 self.call(core, index, |application, context| application.run(context));
             }
@@ -172,6 +171,7 @@ impl Slot {
             reason = reason(panic),
             "an application panicked; its connections are closed"
         );
+        core.unlisten_all_of(index);
         core.close_all_of(index);
     }
 }

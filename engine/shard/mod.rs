@@ -42,6 +42,7 @@ mod counters;
 mod dispatch;
 mod entry;
 mod gate;
+mod listeners;
 mod rates;
 mod receive;
 mod responses;
@@ -108,7 +109,14 @@ impl Shard {
         check(&config)?;
         let mut endpoints = Endpoints::new(&config);
         let gate = Gate::new(&config.limits, now, endpoints.randomness.number()?);
-        let mut core = Core::new(now, config.limits, config.counters, config.steering, gate);
+        let mut core = Core::new(
+            now,
+            config.limits,
+            config.counters,
+            config.steering,
+            endpoints,
+            gate,
+        );
         let mut applications = Applications::default();
         for listener in config.listeners {
             let services = listener.services.into_iter().map(|service| Service {
@@ -119,12 +127,16 @@ impl Shard {
             core.endpoints.push(Endpoint {
                 udp_ports: listener.udp_port..=listener.udp_port,
                 services: services.collect(),
-                quinn: endpoints.make(Some((listener.udp_port, listener.server)))?,
+                owner: None,
+                closed: false,
+                quinn: core
+                    .maker
+                    .make(Some((listener.udp_port, listener.server)))?,
                 routes: Vec::new(),
             });
         }
         if !config.clients.is_empty() {
-            let start = endpoints.randomness.number()?;
+            let start = core.maker.randomness.number()?;
             core.clients = Some(Clients {
                 endpoint: core.endpoints.len() as u16,
                 udp_ports: PortChoice::new(config.client_ports.clone(), start),
@@ -132,7 +144,9 @@ impl Shard {
             core.endpoints.push(Endpoint {
                 udp_ports: config.client_ports.range,
                 services: Vec::new(),
-                quinn: endpoints.make(None)?,
+                owner: None,
+                closed: false,
+                quinn: core.maker.make(None)?,
                 routes: Vec::new(),
             });
         }
