@@ -22,12 +22,13 @@ pub use quinn_proto::{
 
 use crate::shard::{Core, ShardError};
 
-/// What runs on a shard: one instance for each listener service or client, and shard.
+/// What runs on a shard: one instance for each listener service, client or agent, and shard.
 ///
-/// An instance moves once, to the thread of its lcore, hence `Send`. A callback that panics costs the connection it
+/// An instance is made on the lcore that calls it ([`NewApplication`]) and never leaves it: it needs no `Send` and no
+/// lock. A callback that panics costs the connection it
 /// was called for (closed with [`PANICKED`]), not the shard; one that panics outside of a connection's callback
 /// costs all connections of the application, and it is not run again.
-pub trait Application: Send {
+pub trait Application {
     /// A connection is ready for streams and datagrams. First call for its key, except for a client connection that
     /// failed before (there, [`closed`](Self::closed) is the only one).
     ///
@@ -103,6 +104,17 @@ pub trait Application: Send {
     fn is_finished(&self) -> bool {
         false
     }
+}
+
+/// Makes an application, on the thread of the lcore that will call it.
+pub type NewApplication = Box<dyn FnOnce() -> Box<dyn Application> + Send>;
+
+/// What makes an application, from a function that does. An application that is `Send` can be made before:
+/// `from_fn(move || application)`.
+pub fn from_fn<A: Application + 'static>(
+    make: impl FnOnce() -> A + Send + 'static,
+) -> NewApplication {
+    Box::new(move || Box::new(make()))
 }
 
 /// The application error code with which a connection is closed whose application panicked.

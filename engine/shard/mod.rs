@@ -104,9 +104,11 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 const RESPONSE_SHARE: u8 = 4;
 
 impl Shard {
-    /// Makes a shard. `now` is the time at which it starts, on the clock that drives it.
+    /// Makes a shard and its applications, on the thread that drives them. `now` is the time at which it starts, on the
+    /// clock that drives it.
     pub fn new(config: ShardConfig, now: Instant) -> Result<Self, ShardError> {
         check(&config)?;
+        let connects = config.connects();
         let mut endpoints = Endpoints::new(&config);
         let gate = Gate::new(&config.limits, now, endpoints.randomness.number()?);
         let mut core = Core::new(
@@ -122,7 +124,7 @@ impl Shard {
             let services = listener.services.into_iter().map(|service| Service {
                 alpn: service.alpn,
                 early_data: service.early_data,
-                application: applications.add(service.application, false, now),
+                application: applications.add((service.application)(), false, now),
             });
             core.endpoints.push(Endpoint {
                 udp_ports: listener.udp_port..=listener.udp_port,
@@ -135,7 +137,7 @@ impl Shard {
                 routes: Vec::new(),
             });
         }
-        if !config.clients.is_empty() {
+        if connects {
             let start = core.maker.randomness.number()?;
             core.clients = Some(Clients {
                 endpoint: core.endpoints.len() as u16,
@@ -151,7 +153,10 @@ impl Shard {
             });
         }
         for client in config.clients {
-            applications.add(client, true, now);
+            applications.add(client(), true, now);
+        }
+        for agent in config.agents {
+            applications.add(agent(), false, now);
         }
         Ok(Self {
             core,

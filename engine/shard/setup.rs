@@ -42,13 +42,13 @@ pub(super) fn check(config: &ShardConfig) -> Result<(), ShardError> {
         return Err(ShardError::ZeroLimit(name));
     }
     let range = &config.client_ports.range;
-    if !config.clients.is_empty() && (range.is_empty() || range.contains(&0)) {
+    if config.connects() && (range.is_empty() || range.contains(&0)) {
         return Err(ShardError::ClientPorts(*range.start(), *range.end()));
     }
     let mut udp_ports = Vec::new();
     for listener in &config.listeners {
         let udp_port = listener.udp_port;
-        let of_clients = !config.clients.is_empty() && range.contains(&udp_port);
+        let of_clients = config.connects() && range.contains(&udp_port);
         let taken = of_clients || udp_ports.contains(&udp_port);
         let alpns = listener.services.iter().map(|service| &service.alpn[..]);
         check_listener(udp_port, taken, alpns)?;
