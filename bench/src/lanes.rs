@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hugepages::{Mempool, MempoolConfig};
-use poll::host::{Host, HostConfig, HostRole};
+use poll::host::{Host, HostConfig, HostRole, UdpPorts};
 use poll::wire::Checksum;
 use poll::{
     Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, QueuePair, Transport, TxPath, link,
@@ -74,7 +74,7 @@ pub struct LinkSide<T> {
     /// Where everything goes that is not on the link.
     pub gateway: Option<Ipv6Addr>,
     /// The UDP ports that all transports of this end receive on.
-    pub udp_ports: Vec<u16>,
+    pub udp_ports: UdpPorts,
     /// A transport for each queue, and where its lane counts.
     pub transports: Vec<(T, Arc<LaneCounters>)>,
 }
@@ -86,7 +86,7 @@ impl<T> LinkSide<T> {
             address: *address.ip(),
             more_addresses: Vec::new(),
             gateway: None,
-            udp_ports: vec![address.port()],
+            udp_ports: [address.port()].into_iter().collect(),
             transports,
         }
     }

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use poll::host::{Host, HostConfig, HostRole};
+use poll::host::{Host, HostConfig, HostRole, UdpPorts};
 use poll::{
     Control, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair, TxPath,
     Worker, wire,
@@ -82,7 +82,7 @@ fn seat(
     };
     let port = &mut ports[shard_plan.port];
     shard.client_ports.rss = rss(port, port_plan, shard_plan);
-    let udp_ports = shared.udp_ports(plan, shard_plan.port);
+    let udp_ports = shared.udp_ports(shard_plan.port).clone();
     let host = host_config(plan, shard_plan, port, udp_ports);
     // All hosts of a port have the same addresses.
     if host.role == HostRole::Primary {
@@ -137,7 +137,7 @@ fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> 
     })
 }
 
-fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: Vec<u16>) -> HostConfig {
+fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: UdpPorts) -> HostConfig {
     let port = &plan.ports[shard.port];
     let (verify_checksums, tx_checksum) = match port.checksum {
         ChecksumPlan::Software => (true, wire::Checksum::Software),
