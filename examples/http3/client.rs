@@ -11,7 +11,8 @@ use h3::client::SendRequest;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Uri};
 use stoq::h3::OpenStreams;
-use stoq::{Anchors, ClientConfig, Connection, Engine, Trust};
+use stoq::tls::Anchors;
+use stoq::{ClientConfig, Connection, Engine, Trust};
 use tokio::task::JoinSet;
 
 use super::Result;
@@ -59,8 +60,7 @@ pub async fn run(arguments: Fetch) -> Result {
     let remote = SocketAddrV6::new(address, udp_port, 0, 0);
     let connection = engine.handle().connect_with(config, remote, name)?.await?;
     fetch_all(connection, arguments.urls, &arguments.output).await?;
-    let report = engine.shutdown()?;
-    println!("{report}");
+    println!("{}", engine.shutdown()?.to_json());
     Ok(())
 }
 

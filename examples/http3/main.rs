@@ -18,7 +18,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use stoq::{ClientConfig, Engine, Identity, ServerConfig, Trust};
 
-pub type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Without it received bytes would be copied out of the packets that brought them.
 #[global_allocator]

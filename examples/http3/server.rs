@@ -47,8 +47,7 @@ pub async fn run(arguments: Serve) -> Result {
         () = serve(listener, root) => {}
         signal = stop_signal() => signal?,
     }
-    let report = engine.shutdown()?;
-    println!("{report}");
+    println!("{}", engine.shutdown()?.to_json());
     Ok(())
 }
 
