@@ -14,6 +14,10 @@ use stoq::h3::{ALPN, BidiStream, OpenStreams, Payload};
 use stoq::{ClientConfig, Connection, Engine, Identity, ServerConfig, Trust};
 use tokio::task::JoinHandle;
 
+/// As in a program that copies nothing: h3 then gets packet memory.
+#[global_allocator]
+static ALLOCATOR: hugepages::PacketAlloc = hugepages::PacketAlloc;
+
 type Server = h3::server::Connection<stoq::h3::Connection, Payload>;
 type ServerStream = RequestStream<BidiStream<Payload>, Payload>;
 type Client = SendRequest<OpenStreams, Payload>;
