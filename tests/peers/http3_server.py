@@ -81,11 +81,18 @@ async def main() -> None:
     Service.root = arguments.root.resolve()
     configuration = quic.configuration(H3_ALPN, is_client=False)
     configuration.load_cert_chain(arguments.certificate, arguments.key)
+    connections = []
+
+    def accept(*args, **kwargs) -> Service:
+        connection = Service(*args, **kwargs)
+        connections.append(connection)
+        return connection
+
     server = await serve(
         arguments.address,
         arguments.port,
         configuration=configuration,
-        create_protocol=Service,
+        create_protocol=accept,
     )
     quic.note("listening")
 
@@ -93,6 +100,10 @@ async def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
+    # A connection that its client closed ends only after a while (RFC 9000 §10.2): report it, too.
+    endings = [asyncio.create_task(connection.wait_closed()) for connection in connections]
+    if endings:
+        await asyncio.wait(endings, timeout=2.0)
     server.close()
 
 
