@@ -1,5 +1,6 @@
 //! Shards in a simulated network: a virtual clock, no device, and faults from a seed.
 
+mod agents;
 mod apps;
 mod attack;
 mod fairness;
