@@ -7,6 +7,7 @@ mod fairness;
 mod flight;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod net;
 mod observed;
 mod pressure;
