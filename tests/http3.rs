@@ -1,8 +1,11 @@
 //! HTTP/3 by the `h3` crate over the asynchronous interface: one engine, both ends of its link.
 
+use std::future::poll_fn;
 use std::net::{Ipv6Addr, SocketAddrV6};
+use std::pin::{Pin, pin};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::Poll;
 
 use bytes::{Buf, Bytes};
 use h3::client::SendRequest;
@@ -11,7 +14,9 @@ use h3::quic::ConnectionErrorIncoming;
 use h3::server::RequestStream;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use stoq::h3::{ALPN, BidiStream, OpenStreams, Payload};
-use stoq::{ClientConfig, Connection, Engine, Identity, ServerConfig, Trust};
+use stoq::transport::TransportSettings;
+use stoq::{ClientConfig, Connection, Engine, Identity, ServerConfig};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// As in a program that copies nothing: h3 then gets packet memory.
@@ -29,18 +34,24 @@ static ENGINE: LazyLock<Engine> =
     LazyLock::new(|| Engine::builder().link().start().expect("starts"));
 
 /// A connection over the link: its client's end, its server's end.
-async fn connections() -> (Connection, Connection) {
+async fn connections(
+    client: TransportSettings,
+    server: TransportSettings,
+) -> (Connection, Connection) {
     static PORT: AtomicU16 = AtomicU16::new(4433);
     let udp_port = PORT.fetch_add(1, Ordering::Relaxed);
-    let identity = Identity::self_signed(&["localhost".into()]).expect("makes one");
-    let config = ServerConfig::new(&identity, [ALPN]).expect("valid");
+    let identity = Identity::self_signed(["localhost"]).expect("makes one");
+    let config = ServerConfig::new(&identity, [ALPN])
+        .expect("valid")
+        .transport(server);
     let listener = ENGINE
         .handle()
         .listen(udp_port, config)
         .await
         .expect("the port is free");
-    let trust = Trust::Fingerprint(identity.fingerprint());
-    let config = ClientConfig::new(&trust, [ALPN]).expect("valid");
+    let config = ClientConfig::new(&identity.trust(), [ALPN])
+        .expect("valid")
+        .transport(client);
     let right = SocketAddrV6::new(
         Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 2),
         udp_port,
@@ -57,7 +68,14 @@ async fn connections() -> (Connection, Connection) {
 
 /// HTTP/3 on both ends: the client, the end of its connection, and the server.
 async fn pair() -> (Client, JoinHandle<ConnectionError>, Server) {
-    let (client, server) = connections().await;
+    pair_with(TransportSettings::default(), TransportSettings::default()).await
+}
+
+async fn pair_with(
+    client: TransportSettings,
+    server: TransportSettings,
+) -> (Client, JoinHandle<ConnectionError>, Server) {
+    let (client, server) = connections(client, server).await;
     let mut builder = h3::client::builder();
     let (client, server) = tokio::join!(
         builder.build::<_, _, Payload>(stoq::h3::Connection::new(client)),
@@ -211,6 +229,94 @@ async fn requests_wait_for_streams() {
     assert_eq!(requests.join_all().await.len(), REQUESTS);
 }
 
+/// A request that nobody waits for any more must not take the stream that another one waits for.
+#[tokio::test]
+async fn a_request_given_up_while_it_waits_holds_nobody_up() {
+    let one = TransportSettings {
+        bidi_streams: 1,
+        ..TransportSettings::default()
+    };
+    let (client, _driver, server) = pair_with(TransportSettings::default(), one).await;
+    serve(server, |_, mut stream| async move {
+        stream.send_response(Response::new(())).await.expect("open");
+        stream.finish().await.expect("open");
+    });
+    let [mut first, mut given_up, mut patient] = [(); 3].map(|()| client.clone());
+    let mut stream = first.send_request(get()).await.expect("open");
+    {
+        let request = pin!(given_up.send_request(get()));
+        assert!(
+            poll_once(request).await.is_pending(),
+            "there is one stream only"
+        );
+    }
+    let mut patient = pin!(patient.send_request(get()));
+    assert!(
+        poll_once(patient.as_mut()).await.is_pending(),
+        "there is one stream only"
+    );
+    stream.finish().await.expect("open");
+    assert_eq!(
+        stream.recv_response().await.expect("a response").status(),
+        200
+    );
+    drop(stream);
+    patient.await.expect("a stream of its own");
+    // All the while it could have gone on.
+    drop(given_up);
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+/// Tells when it is dropped.
+struct Watched(Vec<u8>, Option<oneshot::Sender<()>>);
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = self.1.take().map(|dropped| dropped.send(()));
+    }
+}
+
+/// More than the client takes while nobody reads, less than the server's transport buffers: it is
+/// still needed when all of it was handed over, unless it was copied.
+#[tokio::test]
+async fn a_payload_is_not_copied() {
+    const SIZE: usize = 8 << 20;
+    let narrow = TransportSettings {
+        stream_receive_window: 64 << 10,
+        ..TransportSettings::default()
+    };
+    let (mut client, _driver, mut server) = pair_with(narrow, TransportSettings::default()).await;
+    let mut stream = client.send_request(get()).await.expect("open");
+    let request = server
+        .accept()
+        .await
+        .expect("connected")
+        .expect("a request");
+    let (_, mut answer) = request.resolve_request().await.expect("a request");
+    answer.send_response(Response::new(())).await.expect("open");
+    let (dropped, mut was_dropped) = oneshot::channel();
+    let body = Bytes::from_owner(Watched(vec![7; SIZE], Some(dropped)));
+    answer.send_data(Payload::from(body)).await.expect("open");
+    assert!(was_dropped.try_recv().is_err(), "copied");
+    answer.finish().await.expect("open");
+    stream.recv_response().await.expect("a response");
+    let mut received = 0;
+    while let Some(piece) = stream.recv_data().await.expect("a body") {
+        received += piece.remaining();
+    }
+    assert_eq!(received, SIZE);
+    was_dropped.await.expect("dropped when it was acknowledged");
+}
+
 #[tokio::test]
 async fn a_server_that_goes_away_serves_what_it_accepted() {
     let (mut client, driver, mut server) = pair().await;
@@ -353,7 +459,8 @@ async fn a_sender_dropped_within_a_frame_resets_its_stream() {
 
 #[tokio::test]
 async fn the_code_of_a_close_is_told_to_both_drivers_and_streams() {
-    let (client, server) = connections().await;
+    let (client, server) =
+        connections(TransportSettings::default(), TransportSettings::default()).await;
     let other_end = server.clone();
     let (client, server) = tokio::join!(
         h3::client::new(stoq::h3::Connection::new(client)),

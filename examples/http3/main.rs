@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use stoq::{ClientConfig, Engine, Identity, ServerConfig, Trust};
+use stoq::{ClientConfig, Engine, Identity, ServerConfig};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -60,14 +60,13 @@ async fn demonstrate() -> Result {
     std::fs::write(served.join("big.bin"), &block)?;
 
     let engine = Engine::builder().link().start()?;
-    let identity = Identity::self_signed(&["localhost".into()])?;
+    let identity = Identity::self_signed(["localhost"])?;
     let config = ServerConfig::new(&identity, [stoq::h3::ALPN])?;
     let listener = engine.handle().listen(4433, config).await?;
     let files = Arc::new(files::Root::open(&served)?);
     let server = tokio::spawn(server::serve(listener, files));
 
-    let trust = Trust::Fingerprint(identity.fingerprint());
-    let config = ClientConfig::new(&trust, [stoq::h3::ALPN])?;
+    let config = ClientConfig::new(&identity.trust(), [stoq::h3::ALPN])?;
     let right = SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 2), 4433, 0, 0);
     let connection = engine
         .handle()
@@ -90,6 +89,6 @@ async fn demonstrate() -> Result {
         "what arrived is what was sent"
     );
     server.abort();
-    engine.shutdown()?;
+    println!("{}", engine.shutdown()?);
     Ok(())
 }

@@ -37,7 +37,7 @@ pub async fn run(arguments: Serve) -> Result {
     let root = Arc::new(Root::open(&arguments.folder)?);
     let identity = match (&arguments.certificate, &arguments.key) {
         (Some(certificate), Some(key)) => Identity::from_files(certificate, key)?,
-        _ => Identity::self_signed(&["localhost".into()])?,
+        _ => Identity::self_signed(["localhost"])?,
     };
     let engine = Engine::builder().config_file(arguments.config).start()?;
     let config = ServerConfig::new(&identity, [stoq::h3::ALPN])?;
