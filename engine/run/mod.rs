@@ -1,7 +1,7 @@
 //! Runs a plan: everything is put together here, and taken apart again.
 //!
 //! ```text
-//! plan ─► identities, TLS, shard configurations ─► control thread ─► EAL ─► pools, ports ─► shards on lanes ─► lcores
+//! plan ─► identities, TLS, shard configurations ─► control thread ─► EAL ─► pools, ports ─► lcores ─► shards on lanes
 //!                                                                                                               │
 //! EAL cleaned up ◄── outcome told ◄── ports closed ◄── queues emptied ◄──────────── all workers drained ◄────────────┘
 //! ```
@@ -283,14 +283,17 @@ fn drive_on(
         .devices
         .show(ports.iter().map(|port| port.port.clone()).collect());
     let steering = ports::steering(plan, &ports);
-    let lanes = lanes::lanes(plan, shards, &mut ports, &watched.lanes)?;
-    let tasks = lanes::tasks(plan, lanes, control);
+    let seats = lanes::seats(plan, shards, &mut ports, &watched.lanes);
+    let tasks = lanes::tasks(plan, seats, control);
     // The control thread may have ended only because it panicked; the run goes on without it then.
     let _ = go.send(());
-    let ran = eal.run(tasks);
-    let mut queues: Vec<QueuePair> = ran?.into_iter().flatten().collect();
+    let (worked, failed): (Vec<_>, Vec<_>) = eal.run(tasks)?.into_iter().partition(Result::is_ok);
+    let mut queues: Vec<QueuePair> = worked.into_iter().flatten().flatten().collect();
     drain_queues(&mut queues);
     drop(queues);
+    if let Some(Err(error)) = failed.into_iter().next() {
+        return Err(error);
+    }
 
     let devices = ports.iter().map(|port| port.port.stats()).collect();
     let pools: Vec<Mempool> = ports.iter().map(|port| port.pool).collect();

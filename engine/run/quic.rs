@@ -10,7 +10,7 @@ use thiserror::Error;
 use tracing::info;
 
 use super::shared::Shared;
-use crate::app::{Application, ConnectTarget};
+use crate::app::{Application, ConnectTarget, NewApplication, from_fn};
 use crate::clients::echo::EchoClient;
 use crate::clients::hq::{HqClient, ThreadStart};
 use crate::clients::perf::PerfClient;
@@ -163,7 +163,7 @@ impl<'a> Quic<'a> {
             .map(|listener| self.listener(listener))
             .collect::<Result<_, _>>()?;
         let mut named = Vec::new();
-        let mut clients: Vec<Box<dyn Application>> = Vec::new();
+        let mut clients = Vec::new();
         for client in &shard.clients {
             let (application, handle) = self.client(client, &transport)?;
             clients.push(application);
@@ -192,6 +192,7 @@ impl<'a> Quic<'a> {
             listeners,
             client_ports: shared.client_ports(shard),
             clients,
+            agents: Vec::new(),
             steering: shared.take_steering(index),
             reset_key: shared.reset_key(&self.plan.ports[shard.port]),
             drain_timeout: self.plan.run.drain_timeout,
@@ -259,11 +260,11 @@ impl<'a> Quic<'a> {
         &self,
         listener: &ListenerPlan,
         service: &ServicePlan,
-    ) -> Result<Box<dyn Application>, QuicError> {
+    ) -> Result<NewApplication, QuicError> {
         let counters = Arc::new(ServiceCounters::default());
         Ok(match service {
-            ServicePlan::Perf { .. } => Box::new(PerfService::new(counters)),
-            ServicePlan::Echo { .. } => Box::new(EchoService::new(counters)),
+            ServicePlan::Perf { .. } => from_fn(|| PerfService::new(counters)),
+            ServicePlan::Echo { .. } => from_fn(|| EchoService::new(counters)),
             ServicePlan::HqInterop { root, .. } => {
                 let mut server = HqServer::new(root);
                 server.open_files_max = self.plan.limits.open_files as usize;
@@ -273,7 +274,7 @@ impl<'a> Quic<'a> {
                         listener: listener.name.clone(),
                         source,
                     })?;
-                Box::new(service)
+                from_fn(|| service)
             }
         })
     }
@@ -282,7 +283,7 @@ impl<'a> Quic<'a> {
         &self,
         plan: &ClientPlan,
         transport: &Arc<TransportConfig>,
-    ) -> Result<(Box<dyn Application>, ClientHandle), QuicError> {
+    ) -> Result<(NewApplication, ClientHandle), QuicError> {
         let tls = |source| QuicError::Tls {
             what: format!("client {}", plan.name),
             source,
@@ -328,7 +329,7 @@ impl<'a> Quic<'a> {
                     rate: rate(load.rate),
                     duration: load.duration,
                 };
-                boxed(client.application())
+                made(client.application())
             }
             Load::Hq(load) => {
                 let client = HqClient {
@@ -340,7 +341,7 @@ impl<'a> Quic<'a> {
                 };
                 let plan = self.plan.clone();
                 let start = ThreadStart::new(move || super::leave_lcores(&plan));
-                boxed(client.application(start).map_err(refused)?)
+                made(client.application(start).map_err(refused)?)
             }
             Load::Echo(load) => {
                 let client = EchoClient {
@@ -354,16 +355,16 @@ impl<'a> Quic<'a> {
                     duration: load.duration,
                     datagram_timeout: DATAGRAM_TIMEOUT,
                 };
-                boxed(client.application().map_err(refused)?)
+                made(client.application().map_err(refused)?)
             }
         })
     }
 }
 
-fn boxed<A: Application + 'static>(
+fn made<A: Application + Send + 'static>(
     (application, handle): (A, ClientHandle),
-) -> (Box<dyn Application>, ClientHandle) {
-    (Box::new(application), handle)
+) -> (NewApplication, ClientHandle) {
+    (from_fn(|| application), handle)
 }
 
 fn settings(plan: &TransportPlan) -> TransportSettings {
