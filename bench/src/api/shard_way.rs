@@ -7,18 +7,17 @@ use std::time::Instant;
 
 use poll::wire::Checksum;
 use poll::{
-    Control, Eal, IdlePolicy, Lane, LcoreId, LcoreTask, QueuePair, Stop, TxPath, Worker,
-    drain_queues,
+    Control, Eal, IdlePolicy, LcoreId, LcoreTask, QueuePair, Stop, TxPath, Worker, drain_queues,
 };
-use stoq::app::ConnectTarget;
+use stoq::app::{ConnectTarget, from_fn};
 use stoq::services::perf;
-use stoq::shard::{ListenerConfig, ServiceConfig, Shard};
+use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardError};
 use stoq::transport::{IPV6_UDP_HEADERS, TransportSettings};
 
 use super::case::{Spec, Way};
 use super::requester::Requester;
-use crate::lanes::{COPYBREAK, LaneSettings, MBUFS, eal_arguments, join};
-use crate::memory::LEFT;
+use crate::lanes::{COPYBREAK, LaneSettings, LinkSide, MBUFS, Seat, eal_arguments, join_sides};
+use crate::memory::{LEFT, RIGHT};
 use crate::scale::figures::Figures;
 use crate::scale::{CLIENT_CPU, SERVER_CPU, secrets};
 use crate::settings::SERVER_NAME;
@@ -46,19 +45,25 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
         rx_copybreak: COPYBREAK,
         mbufs: MBUFS,
     };
-    let (server, client) = join(&eal, "api", settings, server, client)?;
-    let lanes = match server_lcore == client_lcore {
-        true => vec![(server_lcore, vec![server, client])],
-        false => vec![(server_lcore, vec![server]), (client_lcore, vec![client])],
+    let left = LinkSide::new(LEFT, vec![(server, Arc::default())]);
+    let right = LinkSide::new(RIGHT, vec![(client, Arc::default())]);
+    let (server, client) = join_sides(&eal, "api", settings, left, right)?;
+    let both = server.into_iter().chain(client);
+    let seats: Vec<(usize, Vec<Seat<ShardConfig>>)> = match server_lcore == client_lcore {
+        true => vec![(server_lcore, both.collect())],
+        false => [server_lcore, client_lcore]
+            .into_iter()
+            .zip(both.map(|seat| vec![seat]))
+            .collect(),
     };
 
-    let control = Control::new(lanes.len());
-    let task = |(lcore, lanes): (usize, Vec<Lane<Shard>>)| LcoreTask {
+    let control = Control::new(seats.len());
+    let task = |(lcore, seats)| LcoreTask {
         lcore: LcoreId(lcore as u32),
-        work: Box::new(|| Worker::new(lanes, IdlePolicy::Busy).run(&control))
-            as Box<dyn FnOnce() -> Vec<QueuePair> + Send>,
+        work: Box::new(|| Worker::run_made(|| worker(seats), &control))
+            as Box<dyn FnOnce() -> Worked + Send>,
     };
-    let tasks = lanes.into_iter().map(task).collect();
+    let tasks = seats.into_iter().map(task).collect();
     let (queues, figures) = std::thread::scope(|scope| {
         let control = &control;
         let watcher = scope.spawn(move || {
@@ -69,9 +74,10 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
         let queues = eal.run(tasks);
         (queues, watcher.join())
     });
+    let queues: Result<Vec<_>, _> = queues?.into_iter().collect();
+    let mut queues: Vec<QueuePair> = queues?.into_iter().flatten().collect();
     let figures = figures.map_err(|_| "the watching thread panicked")?;
     let mut figures = figures.map_err(|_| "the client did not come to its end")?;
-    let mut queues: Vec<QueuePair> = queues?.into_iter().flatten().collect();
     drain_queues(&mut queues);
     drop(queues);
     if let Err(out) = eal.cleanup() {
@@ -80,8 +86,21 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
     Ok(figures)
 }
 
-/// The server's shard and the client's.
-fn shards(spec: &Spec, found: mpsc::Sender<Figures>) -> Result<(Shard, Shard), Box<dyn Error>> {
+/// What a worker leaves: its queues, or why it could not be made.
+type Worked = Result<Vec<QueuePair>, ShardError>;
+
+/// Made on its lcore, as applications are.
+fn worker(seats: Vec<Seat<ShardConfig>>) -> Result<Worker<Shard>, ShardError> {
+    let shard = |config| Shard::new(config, Instant::now());
+    let lanes: Result<Vec<_>, _> = seats.into_iter().map(|seat| seat.lane(shard)).collect();
+    Ok(Worker::new(lanes?, IdlePolicy::Busy))
+}
+
+/// What the server's shard and the client's are made of.
+fn shards(
+    spec: &Spec,
+    found: mpsc::Sender<Figures>,
+) -> Result<(ShardConfig, ShardConfig), Box<dyn Error>> {
     let udp_payload_max = MTU - IPV6_UDP_HEADERS;
     let transport = TransportSettings::default().build(udp_payload_max)?;
     let identity = secrets::identity()?;
@@ -94,7 +113,7 @@ fn shards(spec: &Spec, found: mpsc::Sender<Figures>) -> Result<(Shard, Shard), B
         services: vec![ServiceConfig {
             alpn: perf::ALPN.to_vec(),
             early_data: false,
-            application: Box::new(perf::PerfService::new(Arc::default())),
+            application: from_fn(|| perf::PerfService::new(Arc::default())),
         }],
     }];
 
@@ -108,10 +127,7 @@ fn shards(spec: &Spec, found: mpsc::Sender<Figures>) -> Result<(Shard, Shard), B
         early_data: false,
     };
     let mut client_shard = shards::config(udp_payload_max);
-    client_shard.clients = vec![Box::new(Requester::new(*spec, target, found))];
-    let now = Instant::now();
-    Ok((
-        Shard::new(server_shard, now)?,
-        Shard::new(client_shard, now)?,
-    ))
+    let spec = *spec;
+    client_shard.clients = vec![from_fn(move || Requester::new(spec, target, found))];
+    Ok((server_shard, client_shard))
 }
