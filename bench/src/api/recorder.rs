@@ -115,10 +115,10 @@ impl Recorder {
         let mark = Some((now, self.total));
         match self.marks {
             [None, _] if now >= self.begin => self.marks[0] = mark,
-            [Some((start, before)), None] if now >= start + self.length => {
-                if self.says_enough(before) {
-                    self.marks[1] = mark;
-                }
+            [Some((start, before)), None]
+                if now >= start + self.length && self.says_enough(before) =>
+            {
+                self.marks[1] = mark;
             }
             _ => {}
         }
@@ -218,7 +218,7 @@ mod tests {
         assert!(figures.problems.is_empty(), "{figures:?}");
         assert_eq!(figures.value("answers"), Some(f64::from(answers)));
         assert_eq!(figures.value("bytes"), Some(f64::from(answers) * 4096.0));
-        assert!(recorder.latency.len() < u64::from(recorder.total.answers as u32));
+        assert!(recorder.latency.len() < recorder.total.answers);
         assert!(figures.value("p50").is_some_and(|us| us >= 100.0));
     }
 
