@@ -49,6 +49,11 @@ impl<'a> Connection<'a> {
         self.entry.remote_address()
     }
 
+    /// The UDP port of ours that the connection uses.
+    pub fn local_udp_port(&self) -> u16 {
+        self.entry.udp_port
+    }
+
     /// The negotiated application protocol; empty before [`Application::connected`] and on an early client connection.
     pub fn alpn(&self) -> &[u8] {
         &self.entry.alpn

@@ -17,7 +17,7 @@ use crate::clients::perf::PerfClient;
 use crate::clients::{ClientError, ClientHandle, Rate};
 use crate::plan::{
     self, Checks, ClientAuthPlan, ClientPlan, IdentitySource, ListenerPlan, Load, Plan,
-    ServicePlan, ShardPlan, TransportPlan, TrustPlan,
+    ServicePlan, TransportPlan, TrustPlan,
 };
 use crate::services::ServiceCounters;
 use crate::services::echo::EchoService;
@@ -131,7 +131,7 @@ impl<'a> Quic<'a> {
             servers: HashMap::new(),
         };
         for shard in &plan.shards {
-            let transport = quic.transport(shard)?;
+            let transport = transport(plan, shard.port)?;
             for listener in &shard.listeners {
                 if !quic.servers.contains_key(listener.name.as_str()) {
                     let server = quic.server(listener, &transport)?;
@@ -142,12 +142,6 @@ impl<'a> Quic<'a> {
         Ok(quic)
     }
 
-    /// Transport settings for the port of a shard.
-    fn transport(&self, shard: &ShardPlan) -> Result<Arc<TransportConfig>, TransportError> {
-        let port = &self.plan.ports[shard.port];
-        settings(&self.plan.transport).build(port.udp_payload_max)
-    }
-
     /// The configuration of a shard, and its clients.
     pub(super) fn shard(
         &self,
@@ -156,7 +150,7 @@ impl<'a> Quic<'a> {
         shared: &mut Shared,
     ) -> Result<(ShardConfig, Vec<NamedClient>), QuicError> {
         let shard = &self.plan.shards[index];
-        let transport = self.transport(shard)?;
+        let transport = transport(self.plan, shard.port)?;
         let listeners = shard
             .listeners
             .iter()
@@ -365,6 +359,11 @@ fn made<A: Application + Send + 'static>(
     (application, handle): (A, ClientHandle),
 ) -> (NewApplication, ClientHandle) {
     (from_fn(|| application), handle)
+}
+
+/// The plan's transport settings for a port.
+pub(super) fn transport(plan: &Plan, port: usize) -> Result<Arc<TransportConfig>, TransportError> {
+    settings(&plan.transport).build(plan.ports[port].udp_payload_max)
 }
 
 fn settings(plan: &TransportPlan) -> TransportSettings {
