@@ -37,7 +37,16 @@ fn positive(case: Case) -> &'static [&'static str] {
         Case::Requests1 | Case::Requests16 | Case::Requests256 => {
             &["p50", "p99", "p999", "requests"]
         }
-        Case::Bulk => &["goodput"],
+        Case::Bulk => &["goodput", "received datagram"],
+        // What an lcore's time was taken for is a difference, which a machine with other work may turn.
+        Case::Crossing => &[
+            "caller",
+            "beside it",
+            "there and back, p50",
+            "turn",
+            "commands",
+            "looks",
+        ],
     }
 }
 
@@ -53,6 +62,9 @@ fn every_case_finds_its_figures_through_every_way() {
                     value.is_some_and(|value| value > 0.0),
                     "{way}, {case}, {name}: {value:?} in {figures:?}"
                 );
+            }
+            if case == Case::Crossing {
+                continue;
             }
             let answers = figures.value("answers").unwrap_or(0.0);
             assert!(answers >= case.outstanding() as f64, "{way}, {case}");

@@ -32,6 +32,8 @@ pub enum Case {
     Requests256,
     /// Large answers, one after the other.
     Bulk,
+    /// What it costs to cross into an lcore, without packets.
+    Crossing,
 }
 
 impl Case {
@@ -42,6 +44,7 @@ impl Case {
             Self::Requests16 => "512 B ANSWERED BY 4 KiB, 16 OUTSTANDING",
             Self::Requests256 => "512 B ANSWERED BY 4 KiB, 256 OUTSTANDING",
             Self::Bulk => "BULK DOWNLOAD, ONE CONNECTION",
+            Self::Crossing => "CROSSING INTO AN LCORE",
         }
     }
 
@@ -53,7 +56,7 @@ impl Case {
     /// Requests under way at a time.
     pub fn outstanding(self) -> usize {
         match self {
-            Self::Requests1 | Self::Bulk => 1,
+            Self::Requests1 | Self::Bulk | Self::Crossing => 1,
             Self::Requests16 => 16,
             Self::Requests256 => 256,
         }
@@ -69,7 +72,10 @@ impl Case {
 
     /// The ways that it is measured through, in the order of a round.
     pub fn ways(self) -> &'static [Way] {
-        Way::value_variants()
+        match self {
+            Self::Crossing => &[Way::Handle],
+            _ => Way::value_variants(),
+        }
     }
 }
 
@@ -86,6 +92,10 @@ pub enum Way {
     Shard,
     /// (a), with server and client on lcore 0.
     ShardOneLcore,
+    /// (b): client and server use the handle, on CPU 1; both shards are on lcore 0.
+    Handle,
+    /// (b), with a server that is an application of its shard.
+    HandleClient,
     /// (c): quinn over kernel UDP on loopback, server thread on CPU 0, client thread on CPU 1; they sleep in epoll.
     Quinn,
     /// (c), with threads that never sleep.
@@ -98,6 +108,8 @@ impl Way {
         match self {
             Self::Shard => "(a) application on the shard, two lcores",
             Self::ShardOneLcore => "(a) application on the shard, one lcore",
+            Self::Handle => "(b) async handle, both ends",
+            Self::HandleClient => "(b) async handle, server on the shard",
             Self::Quinn => "(c) quinn, blocking threads",
             Self::QuinnBusy => "(c) quinn, busy polling",
         }

@@ -53,7 +53,33 @@ pub fn judge(tables: &[Table]) -> Vec<Goal> {
             reached: shard < P50_US_BELOW,
         });
     }
+    let to = [Way::Quinn, Way::QuinnBusy];
+    goals.extend(to.into_iter().filter_map(|to| everywhere(tables, to)));
     goals
+}
+
+/// Whether (b) is ahead of `to` in every figure of every case.
+fn everywhere(tables: &[Table], to: Way) -> Option<Goal> {
+    let (name, of) = (to.to_string(), [Way::Handle, Way::HandleClient]);
+    let of = of.map(|way| way.to_string());
+    let (mut count, mut behind) = (0, Vec::new());
+    for table in tables {
+        let ratios = table.ratios.iter();
+        for ratio in ratios.filter(|ratio| ratio.to == name && of.contains(&ratio.way)) {
+            count += 1;
+            if !ratio.ahead {
+                behind.push(format!("{} {} {ratio}", ratio.way, table.case));
+            }
+        }
+    }
+    (count > 0).then(|| Goal {
+        what: format!("(b) ahead of {name} everywhere"),
+        found: match behind.is_empty() {
+            true => format!("in all {count} figures"),
+            false => format!("not in {} of {count}: {}", behind.len(), behind.join("; ")),
+        },
+        reached: behind.is_empty(),
+    })
 }
 
 #[cfg(test)]
@@ -78,5 +104,23 @@ mod tests {
         assert_eq!(judged(21.0, 100.0), [false, false]);
         assert_eq!(judged(15.0, 100.0), [true, false]);
         assert!(judge(&[Table::new(Case::Requests1)]).is_empty());
+    }
+
+    #[test]
+    fn the_handle_has_to_be_ahead_in_every_figure() {
+        let mut tables = [Table::new(Case::Requests1), Table::new(Case::Bulk)];
+        let mut add = |table: usize, way, name: &str, unit, value| {
+            let mut figures = Figures::default();
+            figures.add(name, unit, value);
+            tables[table].add(way, figures);
+            let goals = judge(&tables);
+            goals.into_iter().find(|goal| goal.what.contains("quinn"))
+        };
+        assert_eq!(add(0, Way::Quinn, "p50", "us", 100.0), None);
+        let goal = add(0, Way::Handle, "p50", "us", 20.0).unwrap();
+        assert!(goal.reached, "{goal}");
+        add(1, Way::Quinn, "goodput", "Gbit/s", 8.0);
+        let goal = add(1, Way::HandleClient, "goodput", "Gbit/s", 7.0).unwrap();
+        assert!(!goal.reached && goal.found.contains("handle-client bulk goodput"));
     }
 }

@@ -8,11 +8,15 @@
 //! ```text
 //!   api ──► api measure shard CASE            server on lcore 0, client on lcore 1: applications of their shards
 //!       ├─► api measure shard-one-lcore CASE  the same, both on lcore 0
+//!       ├─► api measure handle CASE           both shards on lcore 0; client and server on CPU 1, by the handle
+//!       ├─► api measure handle-client CASE    the same, but for the server, which is an application of its shard
 //!       └─► api measure quinn CASE            server on CPU 0, client on CPU 1: threads, a runtime on each
 //! ```
 
 pub mod case;
+pub mod crossing;
 pub mod goals;
+pub mod handle_way;
 pub mod quinn_way;
 pub mod recorder;
 pub mod requester;

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use bench::api::case::{Case, Spec, Way};
 use bench::api::goals::{self, Goal};
 use bench::api::table::Table;
-use bench::api::{quinn_way, shard_way};
+use bench::api::{crossing, handle_way, quinn_way, shard_way};
 use bench::child::run_json_aloud;
 use bench::machine;
 use bench::scale::figures::Figures;
@@ -79,7 +79,9 @@ fn main() -> ExitCode {
 
 fn measure(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
     match spec.way {
+        _ if spec.case == Case::Crossing => crossing::run(spec),
         Way::Shard | Way::ShardOneLcore => shard_way::run(spec),
+        Way::Handle | Way::HandleClient => handle_way::run(spec),
         Way::Quinn | Way::QuinnBusy => quinn_way::run(spec),
     }
 }
