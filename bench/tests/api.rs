@@ -40,8 +40,8 @@ fn positive(case: Case) -> &'static [&'static str] {
         Case::Bulk => &["goodput", "received datagram"],
         // What an lcore's time was taken for is a difference, which a machine with other work may turn.
         Case::Crossing => &[
-            "caller",
-            "beside it",
+            "command, caller",
+            "command and event, beside",
             "there and back, p50",
             "turn",
             "commands",

@@ -90,7 +90,7 @@ async fn measure(
     let busy = turns.since(&start);
     let commands = commands as f64;
     figures.add("command, lcore", "ns", busy.beyond(turn_ns) / commands);
-    figures.add("caller", "ns", calling.as_nanos() as f64 / commands);
+    figures.add("command, caller", "ns", calling.as_nanos() as f64 / commands);
 
     // Many looks at a time: as many commands as events.
     let start = turns.now();
@@ -104,10 +104,10 @@ async fn measure(
     }
     let busy = turns.since(&start);
     let looks = looks as f64;
-    figures.add("with event back, lcore", "ns", busy.beyond(turn_ns) / looks);
-    figures.add("beside it", "ns", busy.ns / looks);
+    figures.add("command and event, lcore", "ns", busy.beyond(turn_ns) / looks);
+    figures.add("command and event, beside", "ns", busy.ns / looks);
 
-    for (name, quantile) in [("there and back, p50", 0.5), ("p99", 0.99)] {
+    for (name, quantile) in [("there and back, p50", 0.5), ("there and back, p99", 0.99)] {
         let ns = latency.value_at_quantile(quantile);
         figures.add(name, "us", ns as f64 / 1e3);
     }
