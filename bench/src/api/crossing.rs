@@ -90,7 +90,11 @@ async fn measure(
     let busy = turns.since(&start);
     let commands = commands as f64;
     figures.add("command, lcore", "ns", busy.beyond(turn_ns) / commands);
-    figures.add("command, caller", "ns", calling.as_nanos() as f64 / commands);
+    figures.add(
+        "command, caller",
+        "ns",
+        calling.as_nanos() as f64 / commands,
+    );
 
     // Many looks at a time: as many commands as events.
     let start = turns.now();
@@ -104,7 +108,11 @@ async fn measure(
     }
     let busy = turns.since(&start);
     let looks = looks as f64;
-    figures.add("command and event, lcore", "ns", busy.beyond(turn_ns) / looks);
+    figures.add(
+        "command and event, lcore",
+        "ns",
+        busy.beyond(turn_ns) / looks,
+    );
     figures.add("command and event, beside", "ns", busy.ns / looks);
 
     for (name, quantile) in [("there and back, p50", 0.5), ("there and back, p99", 0.99)] {
