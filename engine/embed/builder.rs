@@ -246,7 +246,8 @@ impl Builder {
         }
         let mut couriers = Vec::new();
         for (shard, side) in sides.into_iter().enumerate() {
-            couriers.push(side.courier);
+            let courier = side.courier;
+            couriers.push(Box::new(move || courier.run()) as Box<dyn FnOnce() + Send>);
             let agent = side.agent;
             prepared.add_agent(shard, Box::new(move || Box::new(agent())));
         }

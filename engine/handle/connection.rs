@@ -150,7 +150,7 @@ impl Connection {
 
     fn check_datagram(&self, data: &Bytes) -> Result<(), SendDatagramError> {
         match self.inner().max_datagram.load(Ordering::Acquire) {
-            NO_DATAGRAMS => Err(SendDatagramError::UnsupportedByPeer),
+            NO_DATAGRAMS => Err(SendDatagramError::Unsupported),
             max if data.len() > max => Err(SendDatagramError::TooLarge(max)),
             _ => Ok(()),
         }
@@ -163,7 +163,9 @@ impl Connection {
     pub fn close(&self, code: VarInt, reason: &[u8]) {
         let inner = self.inner();
         let mut wakers = Vec::new();
-        inner.close(ConnectionError::LocallyClosed, &mut wakers);
+        if !inner.close(ConnectionError::LocallyClosed, &mut wakers) {
+            return;
+        }
         let mut state = inner.state();
         match inner.key.get() {
             Some(&key) => {
@@ -275,12 +277,12 @@ impl Connection {
         }
     }
 
-    fn sender(&self, id: StreamId) -> SendStream {
-        SendStream::new(self.clone(), self.stream_ref(id))
+    fn sender(&self, stream: StreamRef) -> SendStream {
+        SendStream::new(self.clone(), stream)
     }
 
-    fn receiver(&self, id: StreamId) -> RecvStream {
-        RecvStream::new(self.clone(), self.stream_ref(id))
+    fn receiver(&self, stream: StreamRef) -> RecvStream {
+        RecvStream::new(self.clone(), stream)
     }
 }
 
@@ -328,7 +330,7 @@ impl Open {
         }
     }
 
-    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<StreamId, ConnectionError>> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<StreamRef, ConnectionError>> {
         let inner = self.connection.inner();
         let mut state = inner.state();
         if let Some(error) = &state.closed {
@@ -348,13 +350,15 @@ impl Open {
             opening.next += 1;
             state.streams.insert(id, Stream::new(id, inner.side));
         }
+        // The courier changes the epoch under the lock, too: this is the one that the number is of.
+        let stream = self.connection.stream_ref(id);
         drop(state);
         if ahead > 0 {
-            let key = self.connection.key();
-            inner.link.send(Command::Reserve(key, self.dir, ahead));
+            let command = Command::Reserve(stream.key, self.dir, ahead);
+            inner.link.send(command);
         }
         match ready {
-            true => Poll::Ready(Ok(id)),
+            true => Poll::Ready(Ok(stream)),
             false => Poll::Pending,
         }
     }
@@ -410,7 +414,7 @@ impl Accept {
         }
     }
 
-    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<StreamId, ConnectionError>> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<StreamRef, ConnectionError>> {
         let inner = self.connection.inner();
         let mut state = inner.state();
         let State {
@@ -431,14 +435,13 @@ impl Accept {
             true => std::mem::take(&mut accepting.taken),
             false => 0,
         };
+        let stream = self.connection.stream_ref(id);
         drop(state);
         if credit > 0 {
-            let key = self.connection.key();
-            inner
-                .link
-                .send(Command::AcceptCredit(key, self.dir, credit));
+            let command = Command::AcceptCredit(stream.key, self.dir, credit);
+            inner.link.send(command);
         }
-        Poll::Ready(Ok(id))
+        Poll::Ready(Ok(stream))
     }
 }
 
@@ -468,7 +471,10 @@ impl Future for OpenBi {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let open = &mut self.0;
         let opened = open.poll(context);
-        opened.map_ok(|id| (open.connection.sender(id), open.connection.receiver(id)))
+        opened.map_ok(|stream| {
+            let connection = &open.connection;
+            (connection.sender(stream), connection.receiver(stream))
+        })
     }
 }
 
@@ -482,7 +488,7 @@ impl Future for OpenUni {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let open = &mut self.0;
         let opened = open.poll(context);
-        opened.map_ok(|id| open.connection.sender(id))
+        opened.map_ok(|stream| open.connection.sender(stream))
     }
 }
 
@@ -496,9 +502,9 @@ impl Future for AcceptBi {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let accept = &mut self.0;
         let accepted = accept.poll(context);
-        accepted.map_ok(|id| {
+        accepted.map_ok(|stream| {
             let connection = &accept.connection;
-            (connection.sender(id), connection.receiver(id))
+            (connection.sender(stream), connection.receiver(stream))
         })
     }
 }
@@ -513,7 +519,7 @@ impl Future for AcceptUni {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let accept = &mut self.0;
         let accepted = accept.poll(context);
-        accepted.map_ok(|id| accept.connection.receiver(id))
+        accepted.map_ok(|stream| accept.connection.receiver(stream))
     }
 }
 

@@ -20,7 +20,7 @@ use super::listener::ListenerInner;
 use crate::app::ConnectionKey;
 
 /// Brings the events of one shard to its handles.
-pub(super) struct Courier {
+pub(crate) struct Courier {
     link: Arc<Link>,
     batches: Receiver<Box<Batch>>,
     /// Empty batches go back, so that the shard allocates none.
@@ -49,7 +49,7 @@ impl Courier {
     }
 
     /// Runs until the shard has ended, and tells everybody then.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         while let Ok(mut batch) = self.batches.recv() {
             self.deliver(&mut batch);
             self.wake();
@@ -97,7 +97,9 @@ impl Courier {
                 let _ = reply.send(result);
             }
             Event::Begun(key, inner) => self.begun(key, inner),
-            Event::NotBegun(inner, error) => inner.close(error, &mut self.wakers),
+            Event::NotBegun(inner, error) => {
+                inner.close(error, &mut self.wakers);
+            }
             Event::Connected {
                 key,
                 early,

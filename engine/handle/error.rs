@@ -235,12 +235,9 @@ pub enum StoppedError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendDatagramError {
-    /// The peer takes none.
-    #[error("the peer takes no unreliable datagrams")]
-    UnsupportedByPeer,
-    /// Switched off on this side: `datagram_buffer: 0`.
-    #[error("unreliable datagrams are switched off: raise `datagram_buffer`")]
-    Disabled,
+    /// The peer takes none, or they are switched off on this side (`datagram_buffer: 0`).
+    #[error("the peer takes no unreliable datagrams, or `datagram_buffer` is 0 on this side")]
+    Unsupported,
     /// Larger than [`max_datagram_size`](super::Connection::max_datagram_size), in bytes.
     #[error("too large for the path: at most {0} bytes")]
     TooLarge(usize),

@@ -142,15 +142,16 @@ impl Inner {
         self.alarms.fetch_add(1, Ordering::Release);
     }
 
-    /// The connection is gone: everybody hears of it.
-    pub(super) fn close(&self, reason: ConnectionError, wakers: &mut Vec<Waker>) {
+    /// The connection is gone: everybody hears of it. False when they have before.
+    pub(super) fn close(&self, reason: ConnectionError, wakers: &mut Vec<Waker>) -> bool {
         let mut state = self.state();
         if state.closed.is_some() {
-            return;
+            return false;
         }
         state.closed = Some(reason);
         self.alarm();
         state.wake_everybody(wakers);
+        true
     }
 }
 

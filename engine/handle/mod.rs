@@ -63,7 +63,7 @@ pub use self::connection::{
     AcceptBi, AcceptUni, Closed, Connection, HandshakeDone, OpenBi, OpenUni, ReadDatagram,
     SendDatagram,
 };
-use self::courier::Courier;
+pub(crate) use self::courier::Courier;
 pub use self::error::{
     ClosedStream, ConnectError, ConnectionError, ListenError, ReadError, ReadExactError,
     ReadToEndError, SendDatagramError, StoppedError, WriteError,
@@ -104,7 +104,7 @@ pub(crate) struct ShardSide {
     /// Makes the agent.
     pub(crate) agent: Box<dyn FnOnce() -> Agent + Send>,
     /// Runs until the agent is dropped.
-    pub(crate) courier: Box<dyn FnOnce() + Send>,
+    pub(crate) courier: Courier,
 }
 
 impl Handle {
@@ -121,7 +121,7 @@ impl Handle {
             let courier = Courier::new(Arc::clone(&link), batches, empty);
             sides.push(ShardSide {
                 agent: Box::new(move || Agent::new(commands, outbox, limits)),
-                courier: Box::new(move || courier.run()),
+                courier,
             });
             Shard { port, link }
         });
