@@ -69,6 +69,11 @@ pub mod transport;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 
+/// The program in the README runs, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 // What the binary, tests and benchmarks are made of.
 #[doc(hidden)]
 pub mod cli;
