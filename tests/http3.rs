@@ -31,28 +31,42 @@ type Client = SendRequest<OpenStreams, Payload>;
 /// More than every window of the transport.
 const LARGE: usize = 40 << 20;
 
+/// Requests at a time, as in `LINK`.
+const STREAMS: usize = 4;
+
+/// A link whose ends let each other open four requests at a time.
+const LINK: &str = r#"
+eal: ["-l", "0", "--no-huge", "-m", "512", "--no-pci"]
+ports:
+  - { name: left, link: right, addresses: ["fd00:5701::1/64"] }
+  - { name: right, link: left, addresses: ["fd00:5701::2/64"] }
+shards:
+  - { name: left, port: left, queue: 0, lcore: 0, idle: adaptive }
+  - { name: right, port: right, queue: 0, lcore: 0, idle: adaptive }
+transport: { bidi_streams: 4 }
+"#;
+
 static ENGINE: LazyLock<Engine> =
-    LazyLock::new(|| Engine::builder().link().start().expect("starts"));
+    LazyLock::new(|| Engine::builder().config_text(LINK).start().expect("starts"));
 
 /// A connection over the link: its client's end, its server's end.
-async fn connections(
-    client: TransportSettings,
-    server: TransportSettings,
+async fn connections() -> (Connection, Connection) {
+    connections_with(|config| config).await
+}
+
+async fn connections_with(
+    client: impl FnOnce(ClientConfig) -> ClientConfig,
 ) -> (Connection, Connection) {
     static PORT: AtomicU16 = AtomicU16::new(4433);
     let udp_port = PORT.fetch_add(1, Ordering::Relaxed);
     let identity = Identity::self_signed(["localhost"]).expect("makes one");
-    let config = ServerConfig::new(&identity, [ALPN])
-        .expect("valid")
-        .transport(server);
+    let config = ServerConfig::new(&identity, [ALPN]).expect("valid");
     let listener = ENGINE
         .handle()
         .listen(udp_port, config)
         .await
         .expect("the port is free");
-    let config = ClientConfig::new(&identity.trust(), [ALPN])
-        .expect("valid")
-        .transport(client);
+    let config = client(ClientConfig::new(&identity.trust(), [ALPN]).expect("valid"));
     let right = SocketAddrV6::new(
         Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 2),
         udp_port,
@@ -69,14 +83,12 @@ async fn connections(
 
 /// HTTP/3 on both ends: the client, the end of its connection, and the server.
 async fn pair() -> (Client, JoinHandle<ConnectionError>, Server) {
-    pair_with(TransportSettings::default(), TransportSettings::default()).await
+    pair_of(connections().await).await
 }
 
-async fn pair_with(
-    client: TransportSettings,
-    server: TransportSettings,
+async fn pair_of(
+    (client, server): (Connection, Connection),
 ) -> (Client, JoinHandle<ConnectionError>, Server) {
-    let (client, server) = connections(client, server).await;
     let mut builder = h3::client::builder();
     let (client, server) = tokio::join!(
         builder.build::<_, _, Payload>(stoq::h3::Connection::new(client)),
@@ -208,7 +220,7 @@ async fn a_frame_larger_than_every_window_arrives() {
 /// More requests than streams are allowed, from clones of one client.
 #[tokio::test]
 async fn requests_wait_for_streams() {
-    const REQUESTS: usize = 3000;
+    const REQUESTS: usize = 1000;
     let (client, _driver, server) = pair().await;
     serve(server, |_, mut stream| async move {
         stream.send_response(Response::new(())).await.expect("open");
@@ -233,33 +245,34 @@ async fn requests_wait_for_streams() {
 /// A request that nobody waits for any more must not take the stream that another one waits for.
 #[tokio::test]
 async fn a_request_given_up_while_it_waits_holds_nobody_up() {
-    let one = TransportSettings {
-        bidi_streams: 1,
-        ..TransportSettings::default()
-    };
-    let (client, _driver, server) = pair_with(TransportSettings::default(), one).await;
+    let (client, _driver, server) = pair().await;
     serve(server, |_, mut stream| async move {
+        // A request that is not finished keeps its stream.
+        assert!(stream.recv_data().await.expect("an end").is_none());
         stream.send_response(Response::new(())).await.expect("open");
         stream.finish().await.expect("open");
     });
-    let [mut first, mut given_up, mut patient] = [(); 3].map(|()| client.clone());
-    let mut stream = first.send_request(get()).await.expect("open");
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(client.clone().send_request(get()).await.expect("open"));
+    }
+    let mut given_up = client.clone();
     {
         let request = pin!(given_up.send_request(get()));
-        assert!(
-            poll_once(request).await.is_pending(),
-            "there is one stream only"
-        );
+        assert!(poll_once(request).await.is_pending(), "all are taken");
     }
+    let mut patient = client.clone();
     let patient = tokio::spawn(async move { patient.send_request(get()).await.map(drop) });
     tokio::task::yield_now().await;
-    assert!(!patient.is_finished(), "there is one stream only");
-    stream.finish().await.expect("open");
+    assert!(!patient.is_finished(), "all are taken");
+
+    let mut first = streams.swap_remove(0);
+    first.finish().await.expect("open");
     assert_eq!(
-        stream.recv_response().await.expect("a response").status(),
+        first.recv_response().await.expect("a response").status(),
         200
     );
-    drop(stream);
+    drop(first);
     let sent = patient.await.expect("no panic");
     sent.expect("a stream of its own");
     // All the while it could have gone on.
@@ -296,7 +309,8 @@ async fn a_payload_is_not_copied() {
         stream_receive_window: WINDOW as u64,
         ..TransportSettings::default()
     };
-    let (mut client, _driver, mut server) = pair_with(narrow, TransportSettings::default()).await;
+    let ends = connections_with(|config| config.transport(narrow)).await;
+    let (mut client, _driver, mut server) = pair_of(ends).await;
     let mut stream = client.send_request(get()).await.expect("open");
     let request = server
         .accept()
@@ -461,8 +475,7 @@ async fn a_sender_dropped_within_a_frame_resets_its_stream() {
 
 #[tokio::test]
 async fn the_code_of_a_close_is_told_to_both_drivers_and_streams() {
-    let (client, server) =
-        connections(TransportSettings::default(), TransportSettings::default()).await;
+    let (client, server) = connections().await;
     let other_end = server.clone();
     let (client, server) = tokio::join!(
         h3::client::new(stoq::h3::Connection::new(client)),

@@ -32,6 +32,7 @@
 //! receiver that was not read to its end is stopped with `H3_NO_ERROR`.
 
 mod error;
+mod open;
 mod payload;
 mod stream;
 
@@ -42,8 +43,9 @@ use ::h3::error::Code;
 use ::h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
 use bytes::Buf;
 
-use crate::handle::{AcceptBi, AcceptUni, OpenBi, OpenUni};
+use crate::handle::{AcceptBi, AcceptUni};
 
+pub use open::OpenStreams;
 pub use payload::Payload;
 pub use stream::{BidiStream, RecvStream, SendStream};
 
@@ -78,7 +80,7 @@ impl<B: Buf> quic::Connection<B> for Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         let accepted = ready!(Pin::new(&mut self.accept_uni).poll(cx));
-        self.accept_uni = self.opener.connection.accept_uni();
+        self.accept_uni = self.opener.connection().accept_uni();
         Poll::Ready(accepted.map(RecvStream::new).map_err(error::connection))
     }
 
@@ -87,7 +89,7 @@ impl<B: Buf> quic::Connection<B> for Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream<B>, ConnectionErrorIncoming>> {
         let accepted = ready!(Pin::new(&mut self.accept_bi).poll(cx));
-        self.accept_bi = self.opener.connection.accept_bi();
+        self.accept_bi = self.opener.connection().accept_bi();
         Poll::Ready(accepted.map(BidiStream::new).map_err(error::connection))
     }
 
@@ -116,57 +118,5 @@ impl<B: Buf> quic::OpenStreams<B> for Connection {
 
     fn close(&mut self, code: Code, reason: &[u8]) {
         quic::OpenStreams::<B>::close(&mut self.opener, code, reason);
-    }
-}
-
-/// What opens streams on a connection: `h3::quic::OpenStreams`, part of every clone of
-/// `h3::client::SendRequest`.
-pub struct OpenStreams {
-    connection: crate::Connection,
-    open_bi: OpenBi,
-    open_uni: OpenUni,
-}
-
-impl OpenStreams {
-    fn new(connection: crate::Connection) -> Self {
-        Self {
-            open_bi: connection.open_bi(),
-            open_uni: connection.open_uni(),
-            connection,
-        }
-    }
-}
-
-impl Clone for OpenStreams {
-    /// Another one, which does not wait for a stream yet.
-    fn clone(&self) -> Self {
-        Self::new(self.connection.clone())
-    }
-}
-
-impl<B: Buf> quic::OpenStreams<B> for OpenStreams {
-    type BidiStream = BidiStream<B>;
-    type SendStream = SendStream<B>;
-
-    fn poll_open_bidi(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<BidiStream<B>, StreamErrorIncoming>> {
-        let opened = ready!(Pin::new(&mut self.open_bi).poll(cx));
-        self.open_bi = self.connection.open_bi();
-        Poll::Ready(opened.map(BidiStream::new).map_err(error::stream))
-    }
-
-    fn poll_open_send(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<SendStream<B>, StreamErrorIncoming>> {
-        let opened = ready!(Pin::new(&mut self.open_uni).poll(cx));
-        self.open_uni = self.connection.open_uni();
-        Poll::Ready(opened.map(SendStream::new).map_err(error::stream))
-    }
-
-    fn close(&mut self, code: Code, reason: &[u8]) {
-        self.connection.close(error::code(code.value()), reason);
     }
 }
