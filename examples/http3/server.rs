@@ -1,4 +1,8 @@
 //! The server: GET and HEAD of the files in a folder.
+//!
+//! Browsers look for HTTP/3 where TCP has told them to, and there is none here; so one has to insist, and to believe the
+//! certificate: `chromium --origin-to-force-quic-on=localhost:4433 --host-resolver-rules='MAP localhost [ADDRESS]'
+//! --ignore-certificate-errors-spki-list=HASH --user-data-dir=FOLDER https://localhost:4433/`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Aioquic, Browser, Digest, ENGINE_ADDRESS, KERNEL_ADDRESS, Need, SERVER_PORT, TapLab, Visit,
-    write_file,
+    Aioquic, Browser, Digest, ENGINE_ADDRESS, KERNEL_ADDRESS, Need, Outcome, SERVER_PORT, TapLab,
+    Visit, example, write_file,
 };
 
 const GIB: u64 = 1 << 30;
@@ -28,7 +28,7 @@ fn serving_lab(needs: &[Need], folder: impl FnOnce(&TapLab) -> PathBuf) -> Optio
         lab.pki.server.key.clone(),
     );
     lab.start_program(|config| {
-        let mut command = example("http3");
+        let mut command = Command::new(example("http3"));
         command
             .args(["serve", "--udp-port", &SERVER_PORT.to_string(), "--config"])
             .arg(config);
@@ -190,10 +190,7 @@ fn chromium_is_refused_what_is_not_served() {
 }
 
 /// The example fetches from aioquic's server; what arrives, and whether it ended well.
-fn fetch(
-    lab: &mut TapLab,
-    paths: &[&str],
-) -> (PathBuf, crate::harness::Outcome, crate::harness::Outcome) {
+fn fetch(lab: &mut TapLab, paths: &[&str]) -> (PathBuf, Outcome, Outcome) {
     let aioquic = Aioquic {
         pki: &lab.pki,
         host: "::".into(),
@@ -203,7 +200,7 @@ fn fetch(
     let output = lab.folder().join("downloads");
     let anchor = lab.pki.anchor.clone();
     lab.start_program(|config| {
-        let mut command = example("http3");
+        let mut command = Command::new(example("http3"));
         command
             .arg("fetch")
             .arg("--config")
@@ -260,19 +257,4 @@ fn the_client_names_what_the_server_does_not_have() {
         0,
         "no file is left"
     );
-}
-
-/// Without arguments it moves 64 MiB between the ends of a link, with no rights at all.
-#[test]
-fn the_demonstration_runs() {
-    let Some(_turn) = crate::harness::Turn::take(&[Need::Example("http3")]) else {
-        return;
-    };
-    let outcome = crate::harness::Engine::spawn(example("http3")).wait(Duration::from_secs(60));
-    assert!(outcome.status.success(), "{outcome}");
-    assert!(outcome.output.contains("Hello over HTTP/3"), "{outcome}");
-}
-
-fn example(name: &str) -> Command {
-    Command::new(crate::harness::example(name))
 }

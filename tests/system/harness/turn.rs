@@ -26,7 +26,7 @@ pub enum Need {
     Aioquic,
     /// Chromium and its driver.
     Browser,
-    /// An example of this name, which cargo builds with the tests if its features are on.
+    /// An example of this name, built by `cargo build --all-features --examples`, and by `cargo test`.
     Example(&'static str),
     /// Prometheus' promtool: `scripts/promtool.sh`.
     Promtool,
@@ -60,7 +60,7 @@ impl Need {
             }
             Self::Example(name) => (!example(name).exists()).then(|| {
                 format!(
-                    "no {}: run cargo test --all-features",
+                    "no {}: run cargo build --all-features --examples",
                     example(name).display()
                 )
             }),
