@@ -61,9 +61,9 @@
 
 pub mod app;
 pub mod embed;
-pub mod handle;
 #[cfg(feature = "h3")]
 pub mod h3;
+pub mod handle;
 pub mod report;
 pub mod services;
 pub mod tls;
