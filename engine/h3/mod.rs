@@ -19,6 +19,9 @@
 //! # }
 //! ```
 //!
+//! What HTTP/3 offers is what h3 makes of it: version 0.0.8 compresses headers without a dynamic
+//! table (QPACK), and has neither server push nor priorities (RFC 9218).
+//!
 //! # What is copied
 //!
 //! Received bodies are not: `recv_data` gives slices of what the engine received. Sent ones are

@@ -189,6 +189,38 @@ fn chromium_is_refused_what_is_not_served() {
     lab.stop().expect_clean();
 }
 
+/// The browser stops a stream in the middle, and goes on with the connection.
+#[test]
+fn chromium_gives_a_download_up() {
+    let prepare = |lab: &TapLab| {
+        std::fs::write(lab.www().join("index.html"), "<title>loaded</title>").expect("written");
+        write_file(&lab.www().join("big.bin"), GIB);
+        lab.www()
+    };
+    let Some(mut lab) = serving_lab(&[Need::Browser], prepare) else {
+        return;
+    };
+    let visit = Visit {
+        path: "/",
+        until: "document.title == 'loaded'",
+        script: "(async () => {
+            const controller = new AbortController();
+            const response = await fetch('/big.bin', { signal: controller.signal });
+            const first = await response.body.getReader().read();
+            controller.abort();
+            const page = await fetch('/index.html');
+            return [first.value.length > 0, page.status, await page.text()];
+        })()",
+        patience: Duration::from_secs(30),
+        ..Visit::default()
+    };
+    let answer = lab.inside(|| browser(&lab).visit(&visit));
+    assert_eq!(answer, json!([true, 200, "<title>loaded</title>"]));
+    let report = lab.stop().expect_clean();
+    let sent = report["bytes_sent"].as_u64().expect("a count");
+    assert!(sent < GIB / 2, "it went on: {report:#}");
+}
+
 /// The example fetches from aioquic's server; what arrives, and whether it ended well.
 fn fetch(lab: &mut TapLab, paths: &[&str]) -> (PathBuf, Outcome, Outcome) {
     let aioquic = Aioquic {
