@@ -11,6 +11,7 @@ pub mod live;
 pub mod metrics;
 pub mod outlet;
 pub mod plan;
+pub mod pool;
 pub mod ports;
 mod random;
 pub mod report;

@@ -1,0 +1,150 @@
+//! Whether a connection still answers.
+
+use std::time::Instant;
+
+use super::config::Health;
+
+/// What is known of one connection's health.
+#[derive(Debug)]
+pub(super) struct Checkup {
+    /// Datagrams received when it was last looked at.
+    received: u64,
+    /// When it was asked for its figures, while they are not there.
+    asked: Option<Instant>,
+    /// When it was sent a PING frame, while nothing was received since.
+    pinged: Option<Instant>,
+    /// When to look again.
+    next: Instant,
+}
+
+/// What to do about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Advice {
+    Nothing,
+    /// Ask for its figures.
+    Ask,
+    /// Send a PING frame.
+    Ping,
+    /// It does not answer.
+    GiveUp,
+}
+
+impl Checkup {
+    pub fn new(now: Instant, health: &Health) -> Self {
+        Self {
+            received: 0,
+            asked: None,
+            pinged: None,
+            next: now + health.interval,
+        }
+    }
+
+    /// When [`look`](Self::look) is due.
+    pub fn due(&self, health: &Health) -> Instant {
+        match self.asked {
+            Some(asked) => asked + health.deadline,
+            None => self.next,
+        }
+    }
+
+    /// Time has passed.
+    pub fn look(&mut self, now: Instant, health: &Health) -> Advice {
+        if now < self.due(health) {
+            Advice::Nothing
+        } else if self.asked.is_some() {
+            // The shard itself did not answer.
+            Advice::GiveUp
+        } else {
+            self.asked = Some(now);
+            Advice::Ask
+        }
+    }
+
+    /// Its figures are there: so many datagrams were received.
+    pub fn answered(&mut self, now: Instant, received: u64, health: &Health) -> Advice {
+        self.asked = None;
+        if received != self.received {
+            self.received = received;
+            self.pinged = None;
+            self.next = now + health.interval;
+            return Advice::Nothing;
+        }
+        match self.pinged {
+            Some(pinged) if now.duration_since(pinged) >= health.deadline => Advice::GiveUp,
+            Some(pinged) => {
+                self.next = pinged + health.deadline;
+                Advice::Nothing
+            }
+            None => {
+                self.pinged = Some(now);
+                self.next = now + health.deadline;
+                Advice::Ping
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn checkup() -> (Instant, Health, Checkup) {
+        let start = Instant::now();
+        let health = Health::default().interval(15 * SECOND).deadline(5 * SECOND);
+        (start, health, Checkup::new(start, &health))
+    }
+
+    #[test]
+    fn one_that_receives_is_left_alone() {
+        let (start, health, mut checkup) = checkup();
+        for round in 1..10 {
+            let now = start + round * 15 * SECOND;
+            assert_eq!(checkup.look(now - SECOND, &health), Advice::Nothing);
+            assert_eq!(checkup.look(now, &health), Advice::Ask);
+            assert_eq!(
+                checkup.answered(now, u64::from(round), &health),
+                Advice::Nothing
+            );
+        }
+    }
+
+    #[test]
+    fn a_quiet_one_is_pinged_and_an_answer_is_enough() {
+        let (start, health, mut checkup) = checkup();
+        let mut now = start + 15 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.answered(now, 3, &health), Advice::Nothing);
+        now += 15 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.answered(now, 3, &health), Advice::Ping);
+        assert_eq!(checkup.look(now + 4 * SECOND, &health), Advice::Nothing);
+        now += 5 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.answered(now, 4, &health), Advice::Nothing);
+        assert_eq!(checkup.due(&health), now + 15 * SECOND);
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_given_up_at_the_deadline() {
+        let (start, health, mut checkup) = checkup();
+        let now = start + 15 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.answered(now, 0, &health), Advice::Ping);
+        let end = now + 5 * SECOND;
+        assert_eq!(checkup.look(end, &health), Advice::Ask);
+        assert_eq!(checkup.answered(end, 0, &health), Advice::GiveUp);
+    }
+
+    #[test]
+    fn so_is_one_whose_shard_does_not_tell_its_figures() {
+        let (start, health, mut checkup) = checkup();
+        let now = start + 15 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.look(now + 4 * SECOND, &health), Advice::Nothing);
+        assert_eq!(checkup.look(now + 5 * SECOND, &health), Advice::GiveUp);
+    }
+}

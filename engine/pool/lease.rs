@@ -1,0 +1,1 @@
+//! A connection on loan.

@@ -1,0 +1,712 @@
+//! The decisions of a pool: what is lent, opened, evicted, and who waits. No I/O, no clock: `now` is an argument, and
+//! what is to be done outside is written down in [`Outbox`] and [`Chores`].
+//!
+//! One mutex guards it all. Callers who find a connection with room never come here.
+//!
+//! After whatever happens to a peer, [`settle`](State::settle) brings it in order again: it serves the queue, opens what
+//! is wanted, and lets those go who wait for nothing. When room is made in the pool, [`feed`](State::feed) passes it to
+//! the peer that has waited longest.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::back_off::Jitter;
+use super::config::PoolConfig;
+use super::health::Checkup;
+use super::peer::{Entry, OpenId, Opening, Peer, WaiterKey};
+use super::roster::{Directory, Roster};
+use super::slot::{Early, Held, Home, Origin, PeerId, Pooled, Slot, SlotId};
+use super::{OpenError, PeerKey, PoolError, PoolStats};
+
+/// Why a connection is no longer of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Eviction {
+    Idle,
+    Crowded,
+    Broken,
+    Unhealthy,
+    /// The pool is closed.
+    Closing,
+}
+
+/// What has to be done once the lock is released: user code runs in it.
+pub(super) struct Outbox<C> {
+    pub wakers: Vec<Waker>,
+    /// To be dropped.
+    pub buried: Vec<Arc<Slot<C>>>,
+    /// To be closed.
+    pub unhealthy: Vec<Arc<Slot<C>>>,
+    /// The keeper has something to do.
+    pub rouse: bool,
+}
+
+impl<C> Default for Outbox<C> {
+    fn default() -> Self {
+        Self {
+            wakers: Vec::new(),
+            buried: Vec::new(),
+            unhealthy: Vec::new(),
+            rouse: false,
+        }
+    }
+}
+
+/// What the keeper has to do.
+pub(super) struct Chores<C> {
+    /// Connections to open.
+    pub open: Vec<Order>,
+    /// Attempts that are given up.
+    pub abandon: Vec<OpenId>,
+    /// Connections whose figures are wanted.
+    pub ask: Vec<Arc<Slot<C>>>,
+    /// Connections that need no watching any more.
+    pub forget: Vec<SlotId>,
+}
+
+impl<C> Default for Chores<C> {
+    fn default() -> Self {
+        Self {
+            open: Vec::new(),
+            abandon: Vec::new(),
+            ask: Vec::new(),
+            forget: Vec::new(),
+        }
+    }
+}
+
+/// A connection to be opened.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub id: OpenId,
+    pub peer: PeerId,
+    pub key: PeerKey,
+    pub shard: usize,
+}
+
+/// What came of asking for a connection.
+pub(super) enum Got<C> {
+    Lease(Held<C>),
+    Wait(WaiterKey),
+    Refused(PoolError),
+}
+
+/// Somebody who waits, or has not yet seen what came of it.
+pub(super) struct Waiter<C> {
+    pub(super) peer: PeerId,
+    pub(super) since: Instant,
+    waker: Option<Waker>,
+    outcome: Option<Result<Held<C>, PoolError>>,
+}
+
+/// See the module.
+pub(super) struct State<C> {
+    pub(super) config: Arc<PoolConfig>,
+    pub(super) directory: Arc<Directory<C>>,
+    home: Weak<dyn Home>,
+    jitter: Jitter,
+    pub(super) peers: FxHashMap<PeerId, Peer<C>>,
+    pub(super) waiters: Slab<Waiter<C>>,
+    /// Peers that wait for room in the pool; first come, first served.
+    starved: VecDeque<PeerId>,
+    /// Whether there are such, for those who return leases.
+    starving: Arc<AtomicBool>,
+    /// Connections per shard, those being opened among them.
+    shards: Vec<usize>,
+    next_id: u64,
+    /// When the keeper has to look at the time again.
+    pub(super) due: Option<Instant>,
+    closed: bool,
+    /// Only counters in it are kept up to date, and `connections`, `opening`, `waiters`.
+    pub(super) stats: PoolStats,
+    /// How often connections that are gone were lent, and how often waiters were served.
+    uses: u64,
+    served: u64,
+    pub(super) outbox: Outbox<C>,
+    pub(super) chores: Chores<C>,
+}
+
+impl<C: Pooled> State<C> {
+    /// `shards` is how many connections can be spread over; `seed` is for jitter.
+    pub fn new(
+        config: Arc<PoolConfig>,
+        directory: Arc<Directory<C>>,
+        home: Weak<dyn Home>,
+        shards: usize,
+        seed: u64,
+    ) -> Self {
+        Self {
+            config,
+            directory,
+            home,
+            jitter: Jitter::new(seed),
+            peers: FxHashMap::default(),
+            waiters: Slab::new(),
+            starved: VecDeque::new(),
+            starving: Arc::default(),
+            shards: vec![0; shards.max(1)],
+            next_id: 0,
+            due: None,
+            closed: false,
+            stats: PoolStats::default(),
+            uses: 0,
+            served: 0,
+            outbox: Outbox::default(),
+            chores: Chores::default(),
+        }
+    }
+
+    /// The peer of this key, remembered from now on.
+    pub fn register(&mut self, now: Instant, key: &PeerKey) -> Result<Arc<Roster<C>>, PoolError> {
+        if self.closed {
+            return Err(PoolError::Closed);
+        }
+        if let Some(known) = self.directory.with(key, Arc::clone) {
+            return Ok(known);
+        }
+        if self.peers.len() >= self.config.peers && !self.forget_one(now) {
+            self.stats.refused += 1;
+            return Err(PoolError::TooManyPeers {
+                limit: self.config.peers,
+            });
+        }
+        let id = PeerId(self.next_id());
+        let roster = Arc::new(Roster::new(key.clone(), id));
+        self.directory.insert(Arc::clone(&roster));
+        self.peers.insert(id, Peer::new(now, Arc::clone(&roster)));
+        self.due_by(now + self.config.idle_timeout);
+        Ok(roster)
+    }
+
+    /// A lease for somebody who found no connection with room, or a place in the queue.
+    pub fn get(&mut self, now: Instant, id: PeerId) -> Got<C> {
+        let Some(peer) = self.peers.get_mut(&id).filter(|_| !self.closed) else {
+            return Got::Refused(PoolError::Closed);
+        };
+        peer.asked = now;
+        if peer.queue.is_empty()
+            && let Some(held) = self.lend(now, id)
+        {
+            self.feed(now);
+            return Got::Lease(held);
+        }
+        self.stats.misses += 1;
+        if let Some(error) = self.refusal(now, id) {
+            self.stats.refused += 1;
+            return Got::Refused(error);
+        }
+        let waiter = self.waiters.insert(Waiter {
+            peer: id,
+            since: now,
+            waker: None,
+            outcome: None,
+        });
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.queue.push_back(waiter);
+        }
+        self.stats.waiters += 1;
+        self.stats.waiters_max = self.stats.waiters_max.max(self.stats.waiters);
+        self.due_by(now + self.config.wait_timeout);
+        self.settle(now, id);
+        self.feed(now);
+        match self.take_outcome(waiter) {
+            Some(Ok(held)) => Got::Lease(held),
+            Some(Err(error)) => Got::Refused(error),
+            None => Got::Wait(waiter),
+        }
+    }
+
+    /// What came of waiting. The place is left when it is ready.
+    pub fn poll(
+        &mut self,
+        waiter: WaiterKey,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Held<C>, PoolError>> {
+        if let Some(outcome) = self.take_outcome(waiter) {
+            return Poll::Ready(outcome);
+        }
+        let Some(waiter) = self.waiters.get_mut(waiter) else {
+            return Poll::Ready(Err(PoolError::Closed));
+        };
+        match &mut waiter.waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            // Dropping the old one may run user code.
+            waker => self
+                .outbox
+                .wakers
+                .extend(waker.replace(context.waker().clone())),
+        }
+        Poll::Pending
+    }
+
+    /// Somebody waits no longer. What was found meanwhile is to be dropped outside the lock.
+    pub fn cancel(&mut self, now: Instant, key: WaiterKey) -> Option<Held<C>> {
+        let waiter = self.waiters.try_remove(key)?;
+        self.stats.cancelled += 1;
+        if let Some(outcome) = waiter.outcome {
+            return outcome.ok();
+        }
+        self.stats.waiters -= 1;
+        if let Some(peer) = self.peers.get_mut(&waiter.peer) {
+            peer.queue.retain(|other| *other != key);
+        }
+        self.outbox.wakers.extend(waiter.waker);
+        self.settle(now, waiter.peer);
+        self.feed(now);
+        None
+    }
+
+    /// A lease came back that somebody waits for.
+    pub fn returned(&mut self, now: Instant, id: PeerId) {
+        self.settle(now, id);
+        self.feed(now);
+    }
+
+    /// All connections to a peer are busy: opens one beside them, if that is still so.
+    pub fn grow(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|_| !self.closed) else {
+            return;
+        };
+        peer.asked = now;
+        if peer.may_grow(now, &self.config) && self.has_room() {
+            self.open(now, id);
+        }
+        self.show_growth(now, id);
+    }
+
+    /// An attempt succeeded. Returns the slot to be watched, unless nobody wants the connection any more.
+    pub fn opened(
+        &mut self,
+        now: Instant,
+        peer_id: PeerId,
+        id: OpenId,
+        connection: C,
+        early: bool,
+    ) -> Result<Arc<Slot<C>>, C> {
+        let slot_id = SlotId(self.next_id());
+        let Some(peer) = self.peers.get_mut(&peer_id) else {
+            return Err(connection);
+        };
+        let Some(index) = peer.openings.iter().position(|opening| opening.id == id) else {
+            return Err(connection);
+        };
+        let opening = peer.openings.swap_remove(index);
+        let origin = Origin {
+            id: slot_id,
+            peer: peer_id,
+            shard: opening.shard,
+            starved: Arc::clone(&self.starving),
+            home: Weak::clone(&self.home),
+        };
+        let slot = Arc::new(Slot::new(connection, early, origin));
+        peer.entries.push(Entry {
+            slot: Arc::clone(&slot),
+            opened: now,
+            settled: false,
+            uses: 0,
+            busy: false,
+            used: now,
+            checkup: Checkup::new(now, &self.config.health.unwrap_or_default()),
+        });
+        peer.mark();
+        peer.publish();
+        self.stats.opening -= 1;
+        self.stats.connections += 1;
+        self.stats.opens_early += u64::from(early);
+        // When this one is to be looked at depends on much: the next sweep finds out.
+        self.due_by(now);
+        self.settle(now, peer_id);
+        self.feed(now);
+        Ok(slot)
+    }
+
+    /// An attempt failed.
+    pub fn failed(&mut self, now: Instant, peer_id: PeerId, id: OpenId, error: OpenError) {
+        let Some(peer) = self.peers.get_mut(&peer_id) else {
+            return;
+        };
+        let Some(index) = peer.openings.iter().position(|opening| opening.id == id) else {
+            return;
+        };
+        let opening = peer.openings.swap_remove(index);
+        self.stats.opening -= 1;
+        self.shards[opening.shard] -= 1;
+        let last = peer.connections() == 0;
+        self.count_failure(now, peer_id, opening.failures, error.clone());
+        if last && (!self.config.back_off.wait || error.is_final()) {
+            self.fail_queue(peer_id, &PoolError::OpenFailed(error));
+        }
+        self.settle(now, peer_id);
+        self.feed(now);
+    }
+
+    /// A connection is over.
+    pub fn ended(&mut self, now: Instant, peer: PeerId, slot: SlotId) {
+        self.evict(now, peer, slot, Eviction::Broken);
+    }
+
+    /// The server's word on early data.
+    pub fn early(&mut self, now: Instant, peer_id: PeerId, slot: SlotId, accepted: bool) {
+        let entry = self
+            .peers
+            .get_mut(&peer_id)
+            .and_then(|peer| peer.entry(slot));
+        if let Some(entry) = entry {
+            entry.slot.set_early(match accepted {
+                true => Early::Accepted,
+                false => Early::Rejected,
+            });
+            self.due_by(now);
+        }
+    }
+
+    /// The pool is closed: nothing is lent any more, and who waits is told so.
+    pub fn close(&mut self, now: Instant) {
+        self.closed = true;
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.fail_queue(id, &PoolError::Closed);
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            for opening in peer.openings.drain(..) {
+                self.stats.opening -= 1;
+                self.shards[opening.shard] -= 1;
+                self.chores.abandon.push(opening.id);
+            }
+            while self
+                .peers
+                .get(&id)
+                .is_some_and(|peer| !peer.entries.is_empty())
+            {
+                self.bury(now, id, 0, Eviction::Closing);
+            }
+            self.show_growth(now, id);
+        }
+        self.chores.open.clear();
+        self.outbox.rouse = true;
+    }
+
+    /// The figures as of now.
+    pub fn stats(&self) -> PoolStats {
+        let mut stats = self.stats;
+        let loads = (self.peers.values())
+            .flat_map(|peer| &peer.entries)
+            .map(|entry| entry.slot.load());
+        let (uses, leases) = loads.fold((self.uses, 0), |(uses, leases), load| {
+            (uses + load.uses(), leases + load.leases())
+        });
+        stats.hits = uses - self.served;
+        stats.leases = leases;
+        stats.peers = self.peers.len();
+        stats
+    }
+
+    /// Brings a peer in order. See the module.
+    pub(super) fn settle(&mut self, now: Instant, id: PeerId) {
+        // Before the look for room, so that nobody returns a lease unheard after it.
+        if let Some(peer) = self.peers.get(&id)
+            && !peer.queue.is_empty()
+        {
+            peer.mark();
+        }
+        self.serve(now, id);
+        self.plan(now, id);
+        if let Some(peer) = self.peers.get(&id) {
+            if !peer.queue.is_empty()
+                && peer.is_hopeless(now, &self.config)
+                && let Some(error) = Self::backing_off(now, peer)
+            {
+                self.fail_queue(id, &error);
+            }
+            if let Some(peer) = self.peers.get(&id) {
+                peer.mark();
+            }
+        }
+        self.show_growth(now, id);
+    }
+
+    /// Gives those who wait what room there is.
+    fn serve(&mut self, now: Instant, id: PeerId) {
+        while self
+            .peers
+            .get(&id)
+            .is_some_and(|peer| !peer.queue.is_empty())
+        {
+            let Some(held) = self.lend(now, id) else {
+                return;
+            };
+            let Some(waiter) = self
+                .peers
+                .get_mut(&id)
+                .and_then(|peer| peer.queue.pop_front())
+            else {
+                return;
+            };
+            self.served += 1;
+            self.tell(waiter, Ok(held));
+        }
+    }
+
+    /// Opens what those who wait need.
+    fn plan(&mut self, now: Instant, id: PeerId) {
+        while !self.closed
+            && let Some(peer) = self.peers.get(&id)
+            && peer.wanted(now, &self.config) > 0
+        {
+            if !self.has_room() {
+                // Told before the look for an idle one, so that none becomes idle unheard after it.
+                self.starving.store(true, Ordering::SeqCst);
+                if !self.evict_idle(now, id) {
+                    self.starve(id);
+                    return;
+                }
+                self.mark_starving();
+            }
+            self.open(now, id);
+        }
+    }
+
+    /// Passes room in the pool to the peers that wait for it.
+    pub(super) fn feed(&mut self, now: Instant) {
+        while let Some(id) = self.starved.front().copied() {
+            let wanted = match self.peers.get(&id) {
+                Some(peer) => peer.wanted(now, &self.config),
+                None => 0,
+            };
+            if wanted > 0 && !self.has_room() && !self.evict_idle(now, id) {
+                return;
+            }
+            self.starved.pop_front();
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.starved = false;
+            }
+            self.settle(now, id);
+        }
+        self.mark_starving();
+    }
+
+    /// Evicts the connection of another peer that was not used for longest.
+    fn evict_idle(&mut self, now: Instant, except: PeerId) -> bool {
+        let mut idle: Vec<(Instant, PeerId, SlotId)> = Vec::new();
+        for (id, peer) in self.peers.iter_mut().filter(|(id, _)| **id != except) {
+            for entry in &mut peer.entries {
+                if let Some(since) = entry.look(now) {
+                    idle.push((since, *id, entry.slot.id));
+                }
+            }
+        }
+        idle.sort_unstable();
+        for (_, id, slot) in idle {
+            let place = self.peers.get(&id).and_then(|peer| {
+                let place = peer
+                    .entries
+                    .iter()
+                    .position(|entry| entry.slot.id == slot)?;
+                peer.entries[place].slot.retire_idle().then_some(place)
+            });
+            if let Some(place) = place {
+                self.bury(now, id, place, Eviction::Crowded);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Evicts a connection, lent or not, and brings its peer in order.
+    pub(super) fn evict(&mut self, now: Instant, id: PeerId, slot: SlotId, why: Eviction) {
+        let place = (self.peers.get(&id))
+            .and_then(|peer| peer.entries.iter().position(|entry| entry.slot.id == slot));
+        if let Some(place) = place {
+            self.bury(now, id, place, why);
+            self.settle(now, id);
+            self.feed(now);
+        }
+    }
+
+    /// Takes a connection out of the pool.
+    pub(super) fn bury(&mut self, now: Instant, id: PeerId, place: usize, why: Eviction) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let entry = peer.entries.remove(place);
+        let slot = entry.slot;
+        self.uses += slot.retire().uses();
+        peer.publish();
+        self.shards[slot.shard] -= 1;
+        self.stats.connections -= 1;
+        match why {
+            Eviction::Idle => self.stats.evicted_idle += 1,
+            Eviction::Crowded => self.stats.evicted_crowded += 1,
+            Eviction::Broken => self.stats.evicted_broken += 1,
+            Eviction::Unhealthy => self.stats.evicted_unhealthy += 1,
+            Eviction::Closing => {}
+        }
+        let fault = match why {
+            Eviction::Broken => slot.connection().is_fault(),
+            Eviction::Unhealthy => true,
+            _ => false,
+        };
+        let young = now.duration_since(entry.opened) < self.config.settle;
+        if fault && !entry.settled && (young || slot.early() == Early::Pending) {
+            let failures = peer.delay.failures();
+            self.count_failure(now, id, failures, OpenError::ShortLived);
+        }
+        self.chores.forget.push(slot.id);
+        if why == Eviction::Unhealthy {
+            self.outbox.unhealthy.push(Arc::clone(&slot));
+        }
+        self.outbox.buried.push(slot);
+        self.outbox.rouse = true;
+    }
+
+    fn lend(&mut self, now: Instant, id: PeerId) -> Option<Held<C>> {
+        loop {
+            match self.peers.get(&id)?.lend(self.config.leases_per_connection) {
+                Ok(held) => return held,
+                Err(place) => self.bury(now, id, place, Eviction::Broken),
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, id: PeerId) {
+        let open_id = OpenId(self.next_id());
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let shard = (0..self.shards.len())
+            .min_by_key(|shard| (peer.on_shard(*shard), self.shards[*shard]))
+            .unwrap_or(0);
+        peer.openings.push(Opening {
+            id: open_id,
+            shard,
+            begun: now,
+            failures: peer.delay.failures(),
+        });
+        self.shards[shard] += 1;
+        self.stats.opens += 1;
+        self.stats.opening += 1;
+        self.chores.open.push(Order {
+            id: open_id,
+            peer: id,
+            key: peer.key().clone(),
+            shard,
+        });
+        self.outbox.rouse = true;
+        self.due_by(now + self.config.open_timeout);
+    }
+
+    pub(super) fn count_failure(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        failures: u32,
+        error: OpenError,
+    ) {
+        self.stats.open_failures += 1;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            let config = &self.config.back_off;
+            peer.delay.failed(now, failures, config, &mut self.jitter);
+            peer.last_error = Some(error);
+            if let Some(until) = peer.delay.wait(now) {
+                self.due_by(until);
+            }
+        }
+    }
+
+    fn refusal(&self, now: Instant, id: PeerId) -> Option<PoolError> {
+        let peer = self.peers.get(&id)?;
+        if peer.is_hopeless(now, &self.config) {
+            return Self::backing_off(now, peer);
+        }
+        let config = &self.config;
+        let limit = if self.stats.waiters >= config.waiters {
+            config.waiters
+        } else if peer.queue.len() >= config.waiters_per_peer {
+            config.waiters_per_peer
+        } else {
+            return None;
+        };
+        Some(PoolError::TooManyWaiters { limit })
+    }
+
+    fn backing_off(now: Instant, peer: &Peer<C>) -> Option<PoolError> {
+        Some(PoolError::BackingOff {
+            next: peer.delay.wait(now)?.duration_since(now),
+            failures: peer.delay.failures(),
+            last: peer.last_error.clone()?,
+        })
+    }
+
+    fn fail_queue(&mut self, id: PeerId, error: &PoolError) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        for waiter in std::mem::take(&mut peer.queue) {
+            self.stats.failed += 1;
+            self.tell(waiter, Err(error.clone()));
+        }
+    }
+
+    /// Tells somebody who waited, and is not in the queue any more, what came of it.
+    pub(super) fn tell(&mut self, key: WaiterKey, outcome: Result<Held<C>, PoolError>) {
+        self.stats.waiters -= 1;
+        if let Some(waiter) = self.waiters.get_mut(key) {
+            waiter.outcome = Some(outcome);
+            self.outbox.wakers.extend(waiter.waker.take());
+        }
+    }
+
+    fn take_outcome(&mut self, key: WaiterKey) -> Option<Result<Held<C>, PoolError>> {
+        let outcome = self.waiters.get_mut(key)?.outcome.take()?;
+        self.waiters.remove(key);
+        Some(outcome)
+    }
+
+    fn has_room(&self) -> bool {
+        self.stats.connections + self.stats.opening < self.config.connections
+    }
+
+    fn starve(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && !peer.starved
+        {
+            peer.starved = true;
+            self.starved.push_back(id);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_starved(&self, id: PeerId) -> bool {
+        self.starved.contains(&id)
+    }
+
+    fn mark_starving(&self) {
+        (self.starving).store(!self.starved.is_empty(), Ordering::SeqCst);
+    }
+
+    pub(super) fn show_growth(&self, now: Instant, id: PeerId) {
+        if let Some(peer) = self.peers.get(&id) {
+            let may = !self.closed && self.has_room() && peer.may_grow(now, &self.config);
+            peer.roster.set_may_grow(may);
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// The keeper must look at the time again then, at the latest.
+    pub(super) fn due_by(&mut self, time: Instant) {
+        if self.due.is_none_or(|due| time < due) {
+            self.due = Some(time);
+            self.outbox.rouse = true;
+        }
+    }
+}
