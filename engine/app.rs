@@ -20,14 +20,15 @@ pub use quinn_proto::{
     ConnectError, ConnectionError, ConnectionStats, Dir, SendDatagramError, Side, StreamId, VarInt,
 };
 
-use crate::shard::Core;
+use crate::shard::{Core, ShardError};
 
-/// What runs on a shard: one instance for each listener service or client, and shard.
+/// What runs on a shard: one instance for each listener service, client or agent, and shard.
 ///
-/// An instance moves once, to the thread of its lcore, hence `Send`. A callback that panics costs the connection it
+/// An instance is made on the lcore that calls it ([`NewApplication`]) and never leaves it: it needs no `Send` and no
+/// lock. A callback that panics costs the connection it
 /// was called for (closed with [`PANICKED`]), not the shard; one that panics outside of a connection's callback
 /// costs all connections of the application, and it is not run again.
-pub trait Application: Send {
+pub trait Application {
     /// A connection is ready for streams and datagrams. First call for its key, except for a client connection that
     /// failed before (there, [`closed`](Self::closed) is the only one).
     ///
@@ -80,7 +81,15 @@ pub trait Application: Send {
         None
     }
 
-    /// Called once at the start, and then whenever [`timeout`](Self::timeout) is due.
+    /// Whether [`run`](Self::run) is wanted in every turn of the worker's loop: for applications that other threads
+    /// talk to. Asked once, when the application is added. It wakes nobody: on a shard with nothing to do, the next turn
+    /// comes when the worker's idle policy wants it.
+    fn every_turn(&self) -> bool {
+        false
+    }
+
+    /// Called once at the start, and then whenever [`timeout`](Self::timeout) is due, or in
+    /// [every turn](Self::every_turn).
     fn run(&mut self, _shard: &mut Context<'_>) {}
 
     /// The number of page faults taken in mapped files moved: a file was truncated while it was sent. The datagram
@@ -95,6 +104,17 @@ pub trait Application: Send {
     fn is_finished(&self) -> bool {
         false
     }
+}
+
+/// Makes an application, on the thread of the lcore that will call it.
+pub type NewApplication = Box<dyn FnOnce() -> Box<dyn Application> + Send>;
+
+/// What makes an application, from a function that does. An application that is `Send` can be made before:
+/// `from_fn(move || application)`.
+pub fn from_fn<A: Application + 'static>(
+    make: impl FnOnce() -> A + Send + 'static,
+) -> NewApplication {
+    Box::new(move || Box::new(make()))
 }
 
 /// The application error code with which a connection is closed whose application panicked.
@@ -142,6 +162,30 @@ impl<'a> Context<'a> {
     /// ([`ConnectError::CidsExhausted`]), and when it is shutting down ([`ConnectError::EndpointStopping`]).
     pub fn connect(&mut self, target: &ConnectTarget) -> Result<ConnectionKey, ConnectError> {
         self.core.connect(target, self.application)
+    }
+
+    /// Accepts connections on a UDP port from now on, all of them for this application; `alpns` are the protocols it
+    /// speaks, each with whether it takes 0-RTT data, and must be those of `server`. For what several shards that listen
+    /// on one UDP port must have in common see [`ListenerConfig::server`](crate::shard::ListenerConfig::server).
+    ///
+    /// The worker has to let the UDP port through ([`poll::host::HostConfig::udp_ports`]).
+    ///
+    /// # Errors
+    /// UDP port 0, or one that another listener or the clients have; no protocol, or one twice; no random numbers.
+    pub fn listen(
+        &mut self,
+        udp_port: u16,
+        server: quinn_proto::ServerConfig,
+        alpns: Vec<(Vec<u8>, bool)>,
+    ) -> Result<(), ShardError> {
+        self.core.listen(self.application, udp_port, server, alpns)
+    }
+
+    /// Accepts no more connections on a UDP port that this application [listens](Self::listen) on; does nothing on
+    /// others. Connections live on, so the worker has to let the UDP port through until they are gone; whoever comes
+    /// anew is refused.
+    pub fn unlisten(&mut self, udp_port: u16) {
+        self.core.unlisten(self.application, udp_port);
     }
 
     /// A live connection of this application; `None` when it is closed.

@@ -6,7 +6,9 @@ pub mod cli;
 pub mod clients;
 pub mod commands;
 pub mod config;
+pub mod embed;
 pub mod format;
+pub mod handle;
 pub mod live;
 pub mod metrics;
 pub mod outlet;
@@ -23,3 +25,11 @@ pub mod table;
 pub mod tls;
 pub mod top;
 pub mod transport;
+
+pub use embed::{Builder, Engine, ShardInfo, StartError};
+pub use handle::{
+    ClientConfig, Connecting, Connection, ConnectionError, Handle, Listener, RecvStream,
+    SendStream, ServerConfig,
+};
+pub use quinn_proto::{Dir, Side, StreamId, VarInt};
+pub use tls::{Identity, Trust};

@@ -45,7 +45,7 @@ fn host(verify_checksums: bool) -> Host {
         gateway: None,
         accept_router_advertisements: false,
         mtu: 9000,
-        udp_ports: vec![PEER.dst_port],
+        udp_ports: [PEER.dst_port].into_iter().collect(),
         verify_checksums,
         tx_checksum: Checksum::Software,
         neighbours_max: 64,

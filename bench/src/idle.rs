@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use poll::{Datagram, Ecn, Path, Transport};
-use stoq::app::{Application, ConnectTarget, Connection, Context};
+use stoq::app::{Application, ConnectTarget, Connection, Context, NewApplication, from_fn};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardLimits};
 use stoq::steering::ClientPorts;
 use stoq::transport::TransportSettings;
@@ -58,7 +58,7 @@ impl IdleConnections {
             connections: count,
             ..Default::default()
         };
-        let shard = |listeners, clients: Vec<Box<dyn Application>>| {
+        let shard = |listeners, clients: Vec<NewApplication>| {
             let config = ShardConfig {
                 seed: Some(1),
                 limits: limits.clone(),
@@ -72,7 +72,7 @@ impl IdleConnections {
         let service = ServiceConfig {
             alpn: ALPN.to_vec(),
             early_data: false,
-            application: Box::new(Rest),
+            application: from_fn(|| Rest),
         };
         let listener = ListenerConfig {
             udp_port: LEFT.port(),
@@ -87,7 +87,7 @@ impl IdleConnections {
         };
         let mut idle = Self {
             now,
-            client: shard(Vec::new(), vec![Box::new(dialer)])?,
+            client: shard(Vec::new(), vec![from_fn(|| dialer)])?,
             server: shard(vec![listener], Vec::new())?,
             buffer: Vec::with_capacity(usize::from(settings.udp_payload_max())),
             to_client: VecDeque::new(),

@@ -1,15 +1,17 @@
 //! Lanes over a link: the engine's way of a packet from transport to driver and back, in one process.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Instant;
 
 use hugepages::{Mempool, MempoolConfig};
-use poll::host::{Host, HostConfig, HostRole};
+use poll::host::{Host, HostConfig, HostRole, UdpPorts};
 use poll::wire::Checksum;
 use poll::{
-    Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, Transport, TxPath, link, relay,
+    Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, QueuePair, Transport, TxPath, link,
+    relay,
 };
 use stoq::transport::IPV6_UDP_HEADERS;
 
@@ -72,7 +74,7 @@ pub struct LinkSide<T> {
     /// Where everything goes that is not on the link.
     pub gateway: Option<Ipv6Addr>,
     /// The UDP ports that all transports of this end receive on.
-    pub udp_ports: Vec<u16>,
+    pub udp_ports: UdpPorts,
     /// A transport for each queue, and where its lane counts.
     pub transports: Vec<(T, Arc<LaneCounters>)>,
 }
@@ -84,7 +86,7 @@ impl<T> LinkSide<T> {
             address: *address.ip(),
             more_addresses: Vec::new(),
             gateway: None,
-            udp_ports: vec![address.port()],
+            udp_ports: [address.port()].into_iter().collect(),
             transports,
         }
     }
@@ -107,23 +109,54 @@ pub fn join<A: Transport, B: Transport>(
     let only = "a link has a lane for each transport";
     let left = left.into_iter().next().ok_or(only)?;
     let right = right.into_iter().next().ok_or(only)?;
-    Ok((left, right))
+    Ok((left.lane(ready)?, right.lane(ready)?))
+}
+
+fn ready<T>(transport: T) -> Result<T, Infallible> {
+    Ok(transport)
+}
+
+/// A lane before its transport is on it, which may have to be made on the lcore that drives it.
+pub struct Seat<T> {
+    queue: QueuePair,
+    host: Host,
+    transport: T,
+    config: LaneConfig,
+    counters: Arc<LaneCounters>,
+}
+
+impl<T> Seat<T> {
+    /// The lane, with what `make` makes of the transport that was given.
+    ///
+    /// # Errors
+    /// That of `make`.
+    pub fn lane<U: Transport, E>(self, make: impl FnOnce(T) -> Result<U, E>) -> Result<Lane<U>, E> {
+        let transport = make(self.transport)?;
+        let Self { queue, host, .. } = self;
+        Ok(Lane::new(
+            queue,
+            host,
+            transport,
+            self.config,
+            self.counters,
+        ))
+    }
 }
 
 /// The lanes of both ends of a link, by queue.
-pub type JoinedLanes<A, B> = (Vec<Lane<A>>, Vec<Lane<B>>);
+pub type JoinedSeats<A, B> = (Vec<Seat<A>>, Vec<Seat<B>>);
 
-/// Lanes of two ports that are joined by a link, queue by queue.
+/// Lanes of two ports that are joined by a link, queue by queue, with transports or what those are made of.
 ///
 /// # Errors
 /// As [`join`]; or the ends have different numbers of transports.
-pub fn join_sides<A: Transport, B: Transport>(
+pub fn join_sides<A, B>(
     eal: &Eal,
     name: &str,
     settings: LaneSettings,
     left: LinkSide<A>,
     right: LinkSide<B>,
-) -> Result<JoinedLanes<A, B>, Box<dyn Error>> {
+) -> Result<JoinedSeats<A, B>, Box<dyn Error>> {
     let names = [format!("{name}l"), format!("{name}r")];
     let queues = [left.transports.len() as u16, right.transports.len() as u16];
     let pools = [
@@ -141,8 +174,8 @@ pub fn join_sides<A: Transport, B: Transport>(
     let configs = [config(0), config(1)];
     let [left_end, right_end] = link(eal, [&names[0], &names[1]], [&configs[0], &configs[1]])?;
     Ok((
-        lanes(left_end, left, pools, settings),
-        lanes(right_end, right, [pools[1], pools[0]], settings),
+        seats(left_end, left, pools, settings),
+        seats(right_end, right, [pools[1], pools[0]], settings),
     ))
 }
 
@@ -165,12 +198,12 @@ fn pool(
     Mempool::create(eal.up(), &config)
 }
 
-fn lanes<T: Transport>(
+fn seats<T>(
     (port, queues): LinkEnd,
     side: LinkSide<T>,
     [pool, rx_pool]: [Mempool; 2],
     settings: LaneSettings,
-) -> Vec<Lane<T>> {
+) -> Vec<Seat<T>> {
     let addresses: Vec<_> = std::iter::once(side.address)
         .chain(side.more_addresses)
         .map(|address| (address, 64))
@@ -207,13 +240,13 @@ fn lanes<T: Transport>(
             udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
             relay: relays.next(),
         };
-        Lane::new(
+        Seat {
             queue,
-            Host::new(host, Instant::now()),
+            host: Host::new(host, Instant::now()),
             transport,
             config,
             counters,
-        )
+        }
     })
     .collect()
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use stoq::app::{Application, ConnectTarget, Connection, ConnectionKey, Context, Dir, StreamId};
+use stoq::app::{
+    Application, ConnectTarget, Connection, ConnectionKey, Context, Dir, StreamId, from_fn,
+};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardCounters, ShardLimits};
 use stoq::steering::ClientPorts;
 
@@ -55,7 +57,7 @@ pub fn sender(
     };
     let mut config = config(settings.udp_payload_max());
     config.client_ports = ClientPorts::one(udp_port);
-    config.clients = vec![Box::new(sender)];
+    config.clients = vec![from_fn(|| sender)];
     Ok(Shard::new(config, Instant::now())?)
 }
 
@@ -67,7 +69,7 @@ pub fn receiver(settings: &Settings, udp_port: u16) -> Result<Shard, Box<dyn Err
     let service = ServiceConfig {
         alpn: ALPN.to_vec(),
         early_data: false,
-        application: Box::new(Receiver),
+        application: from_fn(|| Receiver),
     };
     let mut config = config(settings.udp_payload_max());
     config.listeners = vec![ListenerConfig {
@@ -87,6 +89,7 @@ pub fn config(udp_payload_max: u16) -> ShardConfig {
         listeners: Vec::new(),
         client_ports: ClientPorts::one(50_000),
         clients: Vec::new(),
+        agents: Vec::new(),
         steering: None,
         reset_key: [0; 32],
         drain_timeout: Duration::from_secs(1),

@@ -49,6 +49,11 @@ impl<'a> Connection<'a> {
         self.entry.remote_address()
     }
 
+    /// The UDP port of ours that the connection uses.
+    pub fn local_udp_port(&self) -> u16 {
+        self.entry.udp_port
+    }
+
     /// The negotiated application protocol; empty before [`Application::connected`] and on an early client connection.
     pub fn alpn(&self) -> &[u8] {
         &self.entry.alpn
@@ -82,10 +87,29 @@ impl<'a> Connection<'a> {
 
     /// Opens a stream; `None` when the peer permits no more for now ([`Application::available`] follows).
     pub fn open(&mut self, dir: Dir) -> Option<StreamId> {
-        let id = self.entry.quinn.streams().open(dir)?;
-        self.counters.streams_opened.add(1);
-        self.entry.awaited += u32::from(dir == Dir::Bi);
+        let id = self.reserve(dir)?;
+        self.claim(id);
         Some(id)
+    }
+
+    /// Opens a stream ahead of its use, for an application that hands out streams without a look at the connection;
+    /// `None` as with [`open`](Self::open). It counts as in use when it is [claimed](Self::claim), and is not to be
+    /// touched before. Reserved streams do not hold up a shutdown, and end with the connection or with early data that
+    /// is refused.
+    ///
+    /// They are to be claimed in about the order in which they were reserved: a peer that sees one of them in use takes
+    /// the earlier ones of its kind for open, too (RFC 9000 §3.2).
+    pub fn reserve(&mut self, dir: Dir) -> Option<StreamId> {
+        let id = self.entry.quinn.streams().open(dir)?;
+        self.entry.reserved += 1;
+        Some(id)
+    }
+
+    /// Says that a [reserved](Self::reserve) stream is in use from now on: to be called once for each.
+    pub fn claim(&mut self, id: StreamId) {
+        self.entry.reserved = self.entry.reserved.saturating_sub(1);
+        self.counters.streams_opened.add(1);
+        self.entry.awaited += u32::from(id.dir() == Dir::Bi);
     }
 
     /// Takes the next stream that the peer opened.

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use poll::host::{Host, HostConfig, HostRole};
+use poll::host::{Host, HostConfig, HostRole, UdpPorts};
 use poll::{
     Control, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair, TxPath,
     Worker, wire,
@@ -18,18 +18,42 @@ use crate::plan::{ChecksumPlan, Idle, Plan, PortKind, PortPlan, ShardPlan, TxPat
 use crate::shard::{Shard, ShardConfig};
 use crate::steering::RssQueue;
 
-/// Puts the shards of a plan on their lanes, in its order.
-pub(super) fn lanes(
+/// A shard on its way to its lcore, where it is made.
+pub(super) struct Seat {
+    /// The shard's name in the file.
+    name: String,
+    shard: ShardConfig,
+    host: HostConfig,
+    lane: LaneConfig,
+    queue: QueuePair,
+    counters: Arc<LaneCounters>,
+}
+
+impl Seat {
+    /// Puts the shard on its lane, on the thread that drives it.
+    fn lane(self) -> Result<Lane<Shard>, RunError> {
+        let now = Instant::now();
+        let shard = Shard::new(self.shard, now).map_err(|source| RunError::Shard {
+            shard: self.name,
+            source,
+        })?;
+        let host = Host::new(self.host, now);
+        Ok(Lane::new(self.queue, host, shard, self.lane, self.counters))
+    }
+}
+
+/// What the lanes of a plan's shards are made of, in its order.
+pub(super) fn seats(
     plan: &Plan,
     shards: Shards,
     ports: &mut [OpenPort],
     counters: &[Arc<LaneCounters>],
-) -> Result<Vec<Lane<Shard>>, RunError> {
+) -> Vec<Seat> {
     let mut shared = shards.shared;
     let shards = shards.configs.into_iter().enumerate().zip(counters);
     shards
         .map(|((index, config), counters)| {
-            lane(
+            seat(
                 plan,
                 index,
                 config,
@@ -41,14 +65,14 @@ pub(super) fn lanes(
         .collect()
 }
 
-fn lane(
+fn seat(
     plan: &Plan,
     index: usize,
-    mut config: ShardConfig,
+    mut shard: ShardConfig,
     shared: &mut Shared,
     ports: &mut [OpenPort],
     counters: Arc<LaneCounters>,
-) -> Result<Lane<Shard>, RunError> {
+) -> Seat {
     let shard_plan = &plan.shards[index];
     let port_plan = &plan.ports[shard_plan.port];
     // What crosses a link stays in the mbuf that the other end built it in.
@@ -57,24 +81,14 @@ fn lane(
         PortKind::Link { peer } => ports[peer].pool,
     };
     let port = &mut ports[shard_plan.port];
-    config.client_ports.rss = rss(port, port_plan, shard_plan);
-    let now = Instant::now();
-    let shard = Shard::new(config, now).map_err(|source| RunError::Shard {
-        shard: shard_plan.name.clone(),
-        source,
-    })?;
-    let udp_ports = shared.udp_ports(plan, shard_plan.port);
-    let host = Host::new(host_config(plan, shard_plan, port, udp_ports), now);
+    shard.client_ports.rss = rss(port, port_plan, shard_plan);
+    let udp_ports = shared.udp_ports(shard_plan.port).clone();
+    let host = host_config(plan, shard_plan, port, udp_ports);
     // All hosts of a port have the same addresses.
-    if shard_plan.queue == 0 {
-        if let Err(error) = port.port.set_multicast(&host.multicast_macs()) {
-            warn!(%error, "neighbour solicitations may not be received");
-        }
-        for (address, prefix) in host.addresses() {
-            info!(port = %port_plan.name, "address {address}/{prefix}");
-        }
+    if host.role == HostRole::Primary {
+        announce(&host, port, port_plan);
     }
-    let config = LaneConfig {
+    let lane = LaneConfig {
         pool: port.pool,
         rx_pool,
         tx_path: match port_plan.tx_path {
@@ -90,7 +104,25 @@ fn lane(
     let queue = port
         .take_queue(shard_plan.queue)
         .expect("the plan hands out each queue once");
-    Ok(Lane::new(queue, host, shard, config, counters))
+    Seat {
+        name: shard_plan.name.clone(),
+        shard,
+        host,
+        lane,
+        queue,
+        counters,
+    }
+}
+
+/// Tells the device and the log of a port's addresses: those of a host like the one that will be on its first queue.
+fn announce(host: &HostConfig, port: &OpenPort, plan: &PortPlan) {
+    let host = Host::new(host.clone(), Instant::now());
+    if let Err(error) = port.port.set_multicast(&host.multicast_macs()) {
+        warn!(%error, "neighbour solicitations may not be received");
+    }
+    for (address, prefix) in host.addresses() {
+        info!(port = %plan.name, "address {address}/{prefix}");
+    }
 }
 
 /// How answers to the shard's clients find its queue. The hash covers our address, so it has to be known beforehand: it
@@ -105,7 +137,7 @@ fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> 
     })
 }
 
-fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: Vec<u16>) -> HostConfig {
+fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: UdpPorts) -> HostConfig {
     let port = &plan.ports[shard.port];
     let (verify_checksums, tx_checksum) = match port.checksum {
         ChecksumPlan::Software => (true, wire::Checksum::Software),
@@ -132,33 +164,42 @@ fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: Vec<u
     }
 }
 
-/// One worker an lcore, with the lanes of all its shards.
+/// What a worker leaves: the queues it drove, or why it could not be made.
+pub(super) type Worked = Result<Vec<QueuePair>, RunError>;
+
+/// One worker an lcore, with the lanes of all its shards. Everything of a shard is made on its lcore; where that fails,
+/// the others end, too.
 pub(super) fn tasks<'a>(
     plan: &Plan,
-    lanes: Vec<Lane<Shard>>,
+    seats: Vec<Seat>,
     control: &'a Control,
-) -> Vec<LcoreTask<'a, Vec<QueuePair>>> {
-    let mut by_lcore: Vec<(u32, IdlePolicy, Vec<Lane<Shard>>)> = Vec::new();
-    for (lane, shard) in lanes.into_iter().zip(&plan.shards) {
+) -> Vec<LcoreTask<'a, Worked>> {
+    let mut by_lcore: Vec<(u32, IdlePolicy, Vec<Seat>)> = Vec::new();
+    for (seat, shard) in seats.into_iter().zip(&plan.shards) {
         match by_lcore
             .iter_mut()
             .find(|(lcore, ..)| *lcore == shard.lcore)
         {
-            Some((_, _, lanes)) => lanes.push(lane),
+            Some((_, _, seats)) => seats.push(seat),
             None => {
                 let idle = match shard.idle {
                     Idle::Busy => IdlePolicy::Busy,
                     Idle::Adaptive => IdlePolicy::Adaptive,
                 };
-                by_lcore.push((shard.lcore, idle, vec![lane]));
+                by_lcore.push((shard.lcore, idle, vec![seat]));
             }
         }
     }
     by_lcore
         .into_iter()
-        .map(|(lcore, idle, lanes)| LcoreTask {
+        .map(|(lcore, idle, seats)| LcoreTask {
             lcore: LcoreId(lcore),
-            work: Box::new(move || Worker::new(lanes, idle).run(control)),
+            work: Box::new(move || Worker::run_made(|| worker(seats, idle), control)),
         })
         .collect()
+}
+
+fn worker(seats: Vec<Seat>, idle: IdlePolicy) -> Result<Worker<Shard>, RunError> {
+    let lanes = seats.into_iter().map(Seat::lane);
+    Ok(Worker::new(lanes.collect::<Result<_, _>>()?, idle))
 }

@@ -10,14 +10,14 @@ use thiserror::Error;
 use tracing::info;
 
 use super::shared::Shared;
-use crate::app::{Application, ConnectTarget};
+use crate::app::{Application, ConnectTarget, NewApplication, from_fn};
 use crate::clients::echo::EchoClient;
 use crate::clients::hq::{HqClient, ThreadStart};
 use crate::clients::perf::PerfClient;
 use crate::clients::{ClientError, ClientHandle, Rate};
 use crate::plan::{
     self, Checks, ClientAuthPlan, ClientPlan, IdentitySource, ListenerPlan, Load, Plan,
-    ServicePlan, ShardPlan, TransportPlan, TrustPlan,
+    ServicePlan, TransportPlan, TrustPlan,
 };
 use crate::services::ServiceCounters;
 use crate::services::echo::EchoService;
@@ -131,7 +131,7 @@ impl<'a> Quic<'a> {
             servers: HashMap::new(),
         };
         for shard in &plan.shards {
-            let transport = quic.transport(shard)?;
+            let transport = transport(plan, shard.port)?;
             for listener in &shard.listeners {
                 if !quic.servers.contains_key(listener.name.as_str()) {
                     let server = quic.server(listener, &transport)?;
@@ -142,12 +142,6 @@ impl<'a> Quic<'a> {
         Ok(quic)
     }
 
-    /// Transport settings for the port of a shard.
-    fn transport(&self, shard: &ShardPlan) -> Result<Arc<TransportConfig>, TransportError> {
-        let port = &self.plan.ports[shard.port];
-        settings(&self.plan.transport).build(port.udp_payload_max)
-    }
-
     /// The configuration of a shard, and its clients.
     pub(super) fn shard(
         &self,
@@ -156,14 +150,14 @@ impl<'a> Quic<'a> {
         shared: &mut Shared,
     ) -> Result<(ShardConfig, Vec<NamedClient>), QuicError> {
         let shard = &self.plan.shards[index];
-        let transport = self.transport(shard)?;
+        let transport = transport(self.plan, shard.port)?;
         let listeners = shard
             .listeners
             .iter()
             .map(|listener| self.listener(listener))
             .collect::<Result<_, _>>()?;
         let mut named = Vec::new();
-        let mut clients: Vec<Box<dyn Application>> = Vec::new();
+        let mut clients = Vec::new();
         for client in &shard.clients {
             let (application, handle) = self.client(client, &transport)?;
             clients.push(application);
@@ -192,6 +186,7 @@ impl<'a> Quic<'a> {
             listeners,
             client_ports: shared.client_ports(shard),
             clients,
+            agents: Vec::new(),
             steering: shared.take_steering(index),
             reset_key: shared.reset_key(&self.plan.ports[shard.port]),
             drain_timeout: self.plan.run.drain_timeout,
@@ -259,11 +254,11 @@ impl<'a> Quic<'a> {
         &self,
         listener: &ListenerPlan,
         service: &ServicePlan,
-    ) -> Result<Box<dyn Application>, QuicError> {
+    ) -> Result<NewApplication, QuicError> {
         let counters = Arc::new(ServiceCounters::default());
         Ok(match service {
-            ServicePlan::Perf { .. } => Box::new(PerfService::new(counters)),
-            ServicePlan::Echo { .. } => Box::new(EchoService::new(counters)),
+            ServicePlan::Perf { .. } => from_fn(|| PerfService::new(counters)),
+            ServicePlan::Echo { .. } => from_fn(|| EchoService::new(counters)),
             ServicePlan::HqInterop { root, .. } => {
                 let mut server = HqServer::new(root);
                 server.open_files_max = self.plan.limits.open_files as usize;
@@ -273,7 +268,7 @@ impl<'a> Quic<'a> {
                         listener: listener.name.clone(),
                         source,
                     })?;
-                Box::new(service)
+                from_fn(|| service)
             }
         })
     }
@@ -282,7 +277,7 @@ impl<'a> Quic<'a> {
         &self,
         plan: &ClientPlan,
         transport: &Arc<TransportConfig>,
-    ) -> Result<(Box<dyn Application>, ClientHandle), QuicError> {
+    ) -> Result<(NewApplication, ClientHandle), QuicError> {
         let tls = |source| QuicError::Tls {
             what: format!("client {}", plan.name),
             source,
@@ -328,7 +323,7 @@ impl<'a> Quic<'a> {
                     rate: rate(load.rate),
                     duration: load.duration,
                 };
-                boxed(client.application())
+                made(client.application())
             }
             Load::Hq(load) => {
                 let client = HqClient {
@@ -340,7 +335,7 @@ impl<'a> Quic<'a> {
                 };
                 let plan = self.plan.clone();
                 let start = ThreadStart::new(move || super::leave_lcores(&plan));
-                boxed(client.application(start).map_err(refused)?)
+                made(client.application(start).map_err(refused)?)
             }
             Load::Echo(load) => {
                 let client = EchoClient {
@@ -354,16 +349,21 @@ impl<'a> Quic<'a> {
                     duration: load.duration,
                     datagram_timeout: DATAGRAM_TIMEOUT,
                 };
-                boxed(client.application().map_err(refused)?)
+                made(client.application().map_err(refused)?)
             }
         })
     }
 }
 
-fn boxed<A: Application + 'static>(
+fn made<A: Application + Send + 'static>(
     (application, handle): (A, ClientHandle),
-) -> (Box<dyn Application>, ClientHandle) {
-    (Box::new(application), handle)
+) -> (NewApplication, ClientHandle) {
+    (from_fn(|| application), handle)
+}
+
+/// The plan's transport settings for a port.
+pub(super) fn transport(plan: &Plan, port: usize) -> Result<Arc<TransportConfig>, TransportError> {
+    settings(&plan.transport).build(plan.ports[port].udp_payload_max)
 }
 
 fn settings(plan: &TransportPlan) -> TransportSettings {

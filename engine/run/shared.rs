@@ -1,6 +1,7 @@
 //! What the shards of a process, and of a port, have in common: keys, connection IDs, UDP ports, what joins them.
 
 use poll::Relay;
+use poll::host::UdpPorts;
 use ring::hmac;
 use thiserror::Error;
 
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     relays: Vec<Option<Relay>>,
     /// One a port, in the order of the plan.
     client_ports: Vec<ClientPorts>,
+    /// One set a port, in the order of the plan. Its hosts have it, too.
+    udp_ports: Vec<UdpPorts>,
 }
 
 impl Shared {
@@ -56,10 +59,13 @@ impl Shared {
             steering: plan.shards.iter().map(|_| None).collect(),
             relays: plan.shards.iter().map(|_| None).collect(),
             client_ports: Vec::with_capacity(plan.ports.len()),
+            udp_ports: Vec::with_capacity(plan.ports.len()),
         };
         for port in 0..plan.ports.len() {
             shared.join(plan, port, &codec);
             shared.client_ports.push(client_ports(plan, port)?);
+            let udp_ports = shared.udp_ports_at_start(plan, port);
+            shared.udp_ports.push(udp_ports);
         }
         Ok(shared)
     }
@@ -115,18 +121,21 @@ impl Shared {
         }
     }
 
-    /// The UDP ports that are in use on a port (a device), by any of its shards: what belongs to another shard is
-    /// handed over to it.
-    pub(super) fn udp_ports(&self, plan: &Plan, port: usize) -> Vec<u16> {
+    /// The UDP ports that are open on a port (a device). Whoever keeps a clone can open more while the hosts run.
+    pub(super) fn udp_ports(&self, port: usize) -> &UdpPorts {
+        &self.udp_ports[port]
+    }
+
+    /// The UDP ports that are in use on a port, by any of its shards: what belongs to another shard is handed over to
+    /// it.
+    fn udp_ports_at_start(&self, plan: &Plan, port: usize) -> UdpPorts {
         let mut udp_ports = listeners(plan, port);
         for shard in plan.shards.iter().filter(|shard| shard.port == port) {
             if !shard.clients.is_empty() {
                 udp_ports.extend(self.client_ports(shard).range);
             }
         }
-        udp_ports.sort_unstable();
-        udp_ports.dedup();
-        udp_ports
+        udp_ports.into_iter().collect()
     }
 }
 
@@ -254,12 +263,17 @@ clients:
     fn a_port_is_open_for_the_udp_ports_of_all_its_shards() {
         let plan = plan("");
         let shared = Shared::new(&plan).unwrap();
-        assert_eq!(shared.udp_ports(&plan, 0), [4433, 50_001]);
-        assert!(shared.udp_ports(&plan, 2).is_empty());
+        let open = |port| -> Vec<u16> {
+            let udp_ports = shared.udp_ports(port);
+            let open = |&udp_port: &u16| udp_ports.contains(udp_port);
+            (0..=u16::MAX).filter(open).collect()
+        };
+        assert_eq!(open(0), [4433, 50_001]);
+        assert!(open(2).is_empty());
         assert_eq!(shared.client_ports(&plan.shards[3]).range, 50_000..=50_000);
         let range = shared.client_ports(&plan.shards[4]).range;
         assert_eq!(range.clone().count(), 256);
-        let open = shared.udp_ports(&plan, 1);
+        let open = open(1);
         assert!(open.contains(&50_000) && range.clone().all(|udp_port| open.contains(&udp_port)));
         // Once, should the block happen to hold the given one.
         assert_eq!(open.len(), 256 + usize::from(!range.contains(&50_000)));

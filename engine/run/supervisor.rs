@@ -55,7 +55,11 @@ pub(super) struct Supervisor<'a> {
     pub(super) watched: Watched,
     /// Set when all workers have ended.
     pub(super) ended: Arc<AtomicBool>,
-    pub(super) signals: Signals,
+    pub(super) signals: Option<Signals>,
+    /// Set by whoever wants the run to drain.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Called when all lanes have turned.
+    pub(super) ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Supervisor<'_> {
@@ -69,12 +73,17 @@ impl Supervisor<'_> {
         loop {
             match started.recv_timeout(STEP) {
                 Ok(()) => break,
-                Err(RecvTimeoutError::Timeout) => self.heed_signals(),
+                Err(RecvTimeoutError::Timeout) => self.heed_requests(),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
         self.await_first_turns();
         info!(shards = self.watched.shards.len(), "ready");
+        if let Some(ready) = self.ready.take()
+            && !self.ended.load(Ordering::Acquire)
+        {
+            ready();
+        }
         let start = Instant::now();
         let mut counting = (start, 0);
         let mut warm = false;
@@ -86,7 +95,7 @@ impl Supervisor<'_> {
         while !self.ended.load(Ordering::Acquire) {
             std::thread::sleep(STEP);
             let now = Instant::now();
-            self.heed_signals();
+            self.heed_requests();
             if !warm && now - start >= self.plan.run.warmup {
                 warm = true;
                 counting = (now, self.bytes_received());
@@ -122,8 +131,12 @@ impl Supervisor<'_> {
         }
     }
 
-    fn heed_signals(&mut self) {
-        for signal in self.signals.pending() {
+    fn heed_requests(&mut self) {
+        if self.stop.load(Ordering::Acquire) && self.control.requested() == Stop::No {
+            self.control.request(Stop::Drain);
+        }
+        let signals = self.signals.as_mut().map(Signals::pending);
+        for signal in signals.into_iter().flatten() {
             if self.control.requested() == Stop::No {
                 info!(signal, "draining; a second signal ends at once");
                 self.control.request(Stop::Drain);

@@ -13,6 +13,8 @@ use crate::app::{Application, Context};
 #[derive(Default)]
 pub(crate) struct Applications {
     slots: Vec<Slot>,
+    /// Those that run in every turn.
+    every_turn: Vec<u16>,
     /// The earliest time at which one wants to run.
     next_run: Option<Instant>,
     /// There is at least one client and all of them have finished.
@@ -22,6 +24,7 @@ pub(crate) struct Applications {
 struct Slot {
     application: Box<dyn Application>,
     client: bool,
+    every_turn: bool,
     next_run: Option<Instant>,
     finished: bool,
     /// It panicked outside of a connection's callback, and is not run any more.
@@ -36,15 +39,21 @@ impl Applications {
         client: bool,
         now: Instant,
     ) -> u16 {
+        let index = self.slots.len() as u16;
+        let every_turn = application.every_turn();
+        if every_turn {
+            self.every_turn.push(index);
+        }
         self.slots.push(Slot {
             application,
             client,
+            every_turn,
             next_run: Some(now),
             finished: false,
             failed: false,
         });
         self.next_run = Some(now);
-        (self.slots.len() - 1) as u16
+        index
     }
 
     /// The earliest time at which an application wants to run.
@@ -67,13 +76,19 @@ impl Applications {
         }
     }
 
-    /// Runs the applications that are due.
+    /// Runs the applications that run in every turn, and those that are due. Each once: one whose time is still there
+    /// asks for the next turn.
     pub(crate) fn run_due(&mut self, core: &mut Core) {
+        for position in 0..self.every_turn.len() {
+            let index = self.every_turn[position];
+            self.call(core, index, |application, context| application.run(context));
+        }
         if self.next_run.is_none_or(|at| at > core.now) {
             return;
         }
         for index in 0..self.slots.len() as u16 {
-            let due = |slot: &Slot| slot.next_run.is_some_and(|at| at <= core.now);
+            let due =
+                |slot: &Slot| !slot.every_turn && slot.next_run.is_some_and(|at| at <= core.now);
             if self.slots.get(usize::from(index)).is_some_and(due) {
                 self.call(core, index, |application, context| application.run(context));
             }
@@ -156,6 +171,7 @@ impl Slot {
             reason = reason(panic),
             "an application panicked; its connections are closed"
         );
+        core.unlisten_all_of(index);
         core.close_all_of(index);
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::counters::ShardCounters;
-use crate::app::Application;
+use crate::app::NewApplication;
 use crate::steering::{ClientPorts, Steering};
 use crate::transport::StreamLimits;
 
-/// Everything a shard needs; [`Shard::new`](super::Shard::new) checks it.
+/// Everything a shard needs; [`Shard::new`](super::Shard::new) checks it. It may come from another thread, which the
+/// shard cannot: applications are made with it.
 pub struct ShardConfig {
     /// Seeds the randomness of QUIC, so that a simulation repeats (TLS keys and nonces stay random). `None` in
     /// production.
@@ -21,10 +22,12 @@ pub struct ShardConfig {
     pub udp_payload_max: u16,
     /// UDP ports that accept connections.
     pub listeners: Vec<ListenerConfig>,
-    /// The UDP ports of outgoing connections. Without `clients` none is used.
+    /// The UDP ports of outgoing connections. Without `clients` and `agents` none is used.
     pub client_ports: ClientPorts,
-    /// Applications that open connections.
-    pub clients: Vec<Box<dyn Application>>,
+    /// Applications that open connections, and have work that ends.
+    pub clients: Vec<NewApplication>,
+    /// Applications that open connections and listen as somebody else tells them to: no run ends with them.
+    pub agents: Vec<NewApplication>,
     /// The connection IDs of this shard, and its way to the other shards of the port. `None` for a shard that is alone
     /// on its port: connection IDs are quinn-proto's, 8 bytes that name nothing.
     pub steering: Option<Steering>,
@@ -58,8 +61,8 @@ pub struct ServiceConfig {
     pub alpn: Vec<u8>,
     /// Whether the application takes 0-RTT data. If not, it hears of a connection when the handshake is complete.
     pub early_data: bool,
-    /// The application.
-    pub application: Box<dyn Application>,
+    /// Makes the application.
+    pub application: NewApplication,
 }
 
 /// The bounds of a shard.
@@ -95,6 +98,13 @@ pub struct ShardLimits {
     pub responses: usize,
 }
 
+impl ShardConfig {
+    /// Whether anybody here opens connections.
+    pub(super) fn connects(&self) -> bool {
+        !self.clients.is_empty() || !self.agents.is_empty()
+    }
+}
+
 impl Default for ShardLimits {
     fn default() -> Self {
         Self {
@@ -112,7 +122,7 @@ impl Default for ShardLimits {
     }
 }
 
-/// A shard that cannot be made.
+/// A shard that cannot be made, or a listener of one.
 #[derive(Debug, Error)]
 pub enum ShardError {
     /// Two listeners, or a listener and the clients, on one UDP port.

@@ -19,6 +19,7 @@ use super::entry::{Entry, Phase, any};
 use super::gate::Gate;
 use super::responses::Responses;
 use super::samples::{Round, note};
+use super::setup::Endpoints;
 use super::streams::Grants;
 use super::timers::Timers;
 use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
@@ -29,6 +30,10 @@ pub(crate) struct Endpoint {
     pub(crate) udp_ports: RangeInclusive<u16>,
     pub(crate) quinn: quinn_proto::Endpoint,
     pub(crate) services: Vec<Service>,
+    /// The application that listens here, if it does so of its own accord; it may stop to.
+    pub(crate) owner: Option<u16>,
+    /// It listened, and does not any more: its connections live on, and nobody else gets in.
+    pub(crate) closed: bool,
     /// Index of our entry by quinn-proto's handle, which is an index too.
     pub(crate) routes: Vec<u32>,
 }
@@ -53,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) limits: ShardLimits,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Makes more of them.
+    pub(super) maker: Endpoints,
     pub(crate) clients: Option<Clients>,
     pub(crate) steering: Option<Steering>,
     /// The length of connection IDs that endpoints give out.
@@ -83,11 +90,12 @@ const TIMERS_MAX: usize = 256;
 const UNSTEERED_CID_LEN: usize = 8;
 
 impl Core {
-    pub(crate) fn new(
+    pub(super) fn new(
         now: Instant,
         limits: ShardLimits,
         counters: Arc<ShardCounters>,
         steering: Option<Steering>,
+        maker: Endpoints,
         gate: Gate,
     ) -> Self {
         Self {
@@ -95,6 +103,7 @@ impl Core {
             gate,
             counters,
             endpoints: Vec::new(),
+            maker,
             clients: None,
             cid_len: steering.as_ref().map_or(UNSTEERED_CID_LEN, |_| CID_LEN),
             steering,

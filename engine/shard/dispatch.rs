@@ -147,7 +147,9 @@ impl Delivery<'_> {
             Phase::Early => {
                 self.entry.phase = Phase::Open;
                 if !self.entry.accepted_early_data() {
-                    self.entry.awaited = 0; // quinn-proto has forgotten the early streams.
+                    // quinn-proto has forgotten the early streams.
+                    self.entry.awaited = 0;
+                    self.entry.reserved = 0;
                 }
                 self.call(|application, connection| application.handshake_done(connection));
             }

@@ -53,6 +53,8 @@ pub(crate) struct Entry {
     pub(crate) grants: Grants,
     /// Bidirectional streams that we opened and whose other direction has not ended.
     pub(crate) awaited: u32,
+    /// Streams that we opened in quinn-proto ahead of their use.
+    pub(crate) reserved: u32,
     /// The application closed the connection.
     pub(crate) closing: bool,
     /// The endpoint has forgotten the connection: its handle may name another one by now.
@@ -96,6 +98,7 @@ impl Entry {
             withheld: false,
             grants,
             awaited: 0,
+            reserved: 0,
             closing: false,
             drained: false,
             dirty: false,
@@ -149,11 +152,11 @@ impl Entry {
     }
 
     /// True when no stream of the connection is in use: nothing of ours is unacknowledged, nothing of the peer's
-    /// unread, and no answer awaited.
+    /// unread, and no answer awaited. A stream that is only reserved is not in use.
     pub(crate) fn is_idle(&mut self) -> bool {
         let streams = self.quinn.streams();
         self.awaited == 0
-            && streams.send_streams() == 0
+            && streams.send_streams() <= self.reserved as usize
             && streams.remote_open_streams(Dir::Bi) == 0
             && streams.remote_open_streams(Dir::Uni) == 0
     }

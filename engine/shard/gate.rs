@@ -88,7 +88,7 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// Incoming handshakes in flight.
     pub(crate) incoming: usize,
-    /// The shard shuts down.
+    /// Nothing is begun any more: the shard shuts down, or the listener was closed.
     pub(crate) stopping: bool,
 }
 

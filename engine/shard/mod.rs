@@ -42,6 +42,7 @@ mod counters;
 mod dispatch;
 mod entry;
 mod gate;
+mod listeners;
 mod rates;
 mod receive;
 mod responses;
@@ -103,28 +104,41 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 const RESPONSE_SHARE: u8 = 4;
 
 impl Shard {
-    /// Makes a shard. `now` is the time at which it starts, on the clock that drives it.
+    /// Makes a shard and its applications, on the thread that drives them. `now` is the time at which it starts, on the
+    /// clock that drives it.
     pub fn new(config: ShardConfig, now: Instant) -> Result<Self, ShardError> {
         check(&config)?;
+        let connects = config.connects();
         let mut endpoints = Endpoints::new(&config);
         let gate = Gate::new(&config.limits, now, endpoints.randomness.number()?);
-        let mut core = Core::new(now, config.limits, config.counters, config.steering, gate);
+        let mut core = Core::new(
+            now,
+            config.limits,
+            config.counters,
+            config.steering,
+            endpoints,
+            gate,
+        );
         let mut applications = Applications::default();
         for listener in config.listeners {
             let services = listener.services.into_iter().map(|service| Service {
                 alpn: service.alpn,
                 early_data: service.early_data,
-                application: applications.add(service.application, false, now),
+                application: applications.add((service.application)(), false, now),
             });
             core.endpoints.push(Endpoint {
                 udp_ports: listener.udp_port..=listener.udp_port,
                 services: services.collect(),
-                quinn: endpoints.make(Some((listener.udp_port, listener.server)))?,
+                owner: None,
+                closed: false,
+                quinn: core
+                    .maker
+                    .make(Some((listener.udp_port, listener.server)))?,
                 routes: Vec::new(),
             });
         }
-        if !config.clients.is_empty() {
-            let start = endpoints.randomness.number()?;
+        if connects {
+            let start = core.maker.randomness.number()?;
             core.clients = Some(Clients {
                 endpoint: core.endpoints.len() as u16,
                 udp_ports: PortChoice::new(config.client_ports.clone(), start),
@@ -132,12 +146,17 @@ impl Shard {
             core.endpoints.push(Endpoint {
                 udp_ports: config.client_ports.range,
                 services: Vec::new(),
-                quinn: endpoints.make(None)?,
+                owner: None,
+                closed: false,
+                quinn: core.maker.make(None)?,
                 routes: Vec::new(),
             });
         }
         for client in config.clients {
-            applications.add(client, true, now);
+            applications.add(client(), true, now);
+        }
+        for agent in config.agents {
+            applications.add(agent(), false, now);
         }
         Ok(Self {
             core,

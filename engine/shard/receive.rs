@@ -130,7 +130,7 @@ impl Core {
         let load = Load {
             connections: self.entries.len(),
             incoming: self.incoming,
-            stopping: self.stopping,
+            stopping: self.stopping || self.endpoints[index].closed,
         };
         let proven = incoming.remote_address_validated();
         let verdict = self.gate.verdict(self.now, load, path.remote, proven);

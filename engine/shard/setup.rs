@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn_proto::EndpointConfig;
 use ring::hmac;
 
-use super::config::{ServiceConfig, ShardConfig, ShardError, ShardLimits};
+use super::config::{ShardConfig, ShardError, ShardLimits};
 use super::gate::Gate;
 use crate::random;
 use crate::steering::{CidCodec, CidGenerator};
@@ -42,33 +42,45 @@ pub(super) fn check(config: &ShardConfig) -> Result<(), ShardError> {
         return Err(ShardError::ZeroLimit(name));
     }
     let range = &config.client_ports.range;
-    if !config.clients.is_empty() && (range.is_empty() || range.contains(&0)) {
+    if config.connects() && (range.is_empty() || range.contains(&0)) {
         return Err(ShardError::ClientPorts(*range.start(), *range.end()));
     }
     let mut udp_ports = Vec::new();
     for listener in &config.listeners {
         let udp_port = listener.udp_port;
-        if udp_port == 0 {
-            return Err(ShardError::UdpPortZero);
-        }
-        let of_clients = !config.clients.is_empty() && range.contains(&udp_port);
-        if of_clients || udp_ports.contains(&udp_port) {
-            return Err(ShardError::UdpPortTwice(udp_port));
-        }
+        let of_clients = config.connects() && range.contains(&udp_port);
+        let taken = of_clients || udp_ports.contains(&udp_port);
+        let alpns = listener.services.iter().map(|service| &service.alpn[..]);
+        check_listener(udp_port, taken, alpns)?;
         udp_ports.push(udp_port);
-        if listener.services.is_empty() {
-            return Err(ShardError::NoService(udp_port));
-        }
-        let mut alpns = Vec::new();
-        for ServiceConfig { alpn, .. } in &listener.services {
-            if alpns.contains(&alpn) {
-                let alpn = String::from_utf8_lossy(alpn).into_owned();
-                return Err(ShardError::AlpnTwice { udp_port, alpn });
-            }
-            alpns.push(alpn);
-        }
     }
     Ok(())
+}
+
+/// Whether a listener makes sense. `taken`: its UDP port is another listener's or the clients'.
+pub(super) fn check_listener<'a>(
+    udp_port: u16,
+    taken: bool,
+    services: impl Iterator<Item = &'a [u8]>,
+) -> Result<(), ShardError> {
+    if udp_port == 0 {
+        return Err(ShardError::UdpPortZero);
+    }
+    if taken {
+        return Err(ShardError::UdpPortTwice(udp_port));
+    }
+    let mut alpns = Vec::new();
+    for alpn in services {
+        if alpns.contains(&alpn) {
+            let alpn = String::from_utf8_lossy(alpn).into_owned();
+            return Err(ShardError::AlpnTwice { udp_port, alpn });
+        }
+        alpns.push(alpn);
+    }
+    match alpns.is_empty() {
+        true => Err(ShardError::NoService(udp_port)),
+        false => Ok(()),
+    }
 }
 
 /// Makes the endpoints of a shard: all of them with the same kind of connection IDs, each with a reset key of its own.
@@ -116,12 +128,7 @@ impl Endpoints {
         checked.map_err(|_| ShardError::UdpPayload(self.udp_payload_max))?;
         config.rng_seed(Some(self.randomness.seed()?));
         config.min_reset_interval(self.reset_interval);
-        let server = listener.map(|(_, mut server)| {
-            server.max_incoming(self.incoming);
-            server.incoming_buffer_size(self.incoming_bytes);
-            server.incoming_buffer_size_total(self.incoming_bytes);
-            Arc::new(server)
-        });
+        let server = listener.map(|(_, server)| self.server(server));
         if let Some((codec, shard)) = &self.ids {
             let (codec, shard) = (codec.clone(), *shard);
             let start = self.randomness.number()?;
@@ -135,6 +142,17 @@ impl Endpoints {
             allow_mtu_discovery,
             None,
         ))
+    }
+
+    /// The settings of a listener, with the bounds of the shard.
+    pub(super) fn server(
+        &self,
+        mut server: quinn_proto::ServerConfig,
+    ) -> Arc<quinn_proto::ServerConfig> {
+        server.max_incoming(self.incoming);
+        server.incoming_buffer_size(self.incoming_bytes);
+        server.incoming_buffer_size_total(self.incoming_bytes);
+        Arc::new(server)
     }
 }
 

@@ -68,7 +68,7 @@ fn host(now: Instant) -> Host {
         gateway: None,
         accept_router_advertisements: true,
         mtu: MTU,
-        udp_ports: vec![4433],
+        udp_ports: [4433].into_iter().collect(),
         // A fuzzer does not find checksums; what lies behind them is of more interest.
         verify_checksums: false,
         tx_checksum: Checksum::Software,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hugepages::Burst;
 
-use crate::control::{Control, Stop};
+use crate::control::{Control, Presence, Stop};
 use crate::deadline::earlier;
 use crate::idle::{Idle, IdlePolicy};
 use crate::lane::Lane;
@@ -26,8 +26,31 @@ impl<T: Transport> Worker<T> {
 
     /// Runs until a stop is requested and every worker that shares `control` has drained. Returns the queue pairs, so
     /// that what is still in them can be [emptied](drain_queues) when all workers have ended.
-    pub fn run(mut self, control: &Control) -> Vec<QueuePair> {
-        let mut presence = control.enter();
+    pub fn run(self, control: &Control) -> Vec<QueuePair> {
+        self.turn(control, control.enter())
+    }
+
+    /// [Runs](Self::run) a worker that is made on this thread, with transports that cannot come from another one. Where
+    /// it cannot be made, the workers that share `control` end with their next turn.
+    ///
+    /// # Errors
+    /// That of `make`.
+    pub fn run_made<E>(
+        make: impl FnOnce() -> Result<Self, E>,
+        control: &Control,
+    ) -> Result<Vec<QueuePair>, E> {
+        // Before it is made, so that the others hear of a panic, too.
+        let presence = control.enter();
+        match make() {
+            Ok(worker) => Ok(worker.turn(control, presence)),
+            Err(error) => {
+                control.request(Stop::Now);
+                Err(error)
+            }
+        }
+    }
+
+    fn turn(mut self, control: &Control, mut presence: Presence<'_>) -> Vec<QueuePair> {
         let mut now = Instant::now();
         let mut idle = Idle::new(self.idle);
         let mut stopping = false;
@@ -84,5 +107,34 @@ pub fn drain_queues(queues: &mut [QueuePair]) {
             }
             burst.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::echo::Echo;
+
+    #[test]
+    fn a_worker_that_cannot_be_made_ends_the_others() {
+        let control = Control::new(2);
+        let other = control.enter();
+        let refused = Worker::<Echo>::run_made(|| Err("no shard"), &control);
+        assert_eq!(refused.err(), Some("no shard"));
+        assert_eq!(control.requested(), Stop::Now);
+        drop(other);
+        assert!(control.all_drained(), "it counts as drained");
+    }
+
+    #[test]
+    fn a_panic_while_a_worker_is_made_ends_the_others() {
+        let control = Control::new(1);
+        let make = || -> Result<Worker<Echo>, ()> { panic!("in an application's maker") };
+        let run = AssertUnwindSafe(|| Worker::run_made(make, &control));
+        assert!(catch_unwind(run).is_err());
+        assert_eq!(control.requested(), Stop::Now);
+        assert!(control.all_drained());
     }
 }

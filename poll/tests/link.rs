@@ -96,7 +96,7 @@ fn host(mac: poll::wire::MacAddr, address: Ipv6Addr, udp_port: u16) -> Host {
         gateway: None,
         accept_router_advertisements: false,
         mtu: 1500,
-        udp_ports: vec![udp_port],
+        udp_ports: [udp_port].into_iter().collect(),
         verify_checksums: true,
         tx_checksum: poll::wire::Checksum::Software,
         neighbours_max: 16,

@@ -39,7 +39,7 @@ fn host(role: HostRole, now: Instant) -> Host {
         gateway: Some(ROUTER_ADDRESS),
         accept_router_advertisements: true,
         mtu: 1500,
-        udp_ports: vec![4433],
+        udp_ports: [4433].into_iter().collect(),
         verify_checksums: true,
         tx_checksum: Checksum::Software,
         neighbours_max: NEIGHBOURS_MAX,

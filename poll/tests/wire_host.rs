@@ -29,7 +29,7 @@ fn config(last: u8) -> HostConfig {
         gateway: None,
         accept_router_advertisements: false,
         mtu: MTU,
-        udp_ports: vec![UDP_PORT],
+        udp_ports: [UDP_PORT].into_iter().collect(),
         verify_checksums: true,
         tx_checksum: Checksum::Software,
         neighbours_max: 64,

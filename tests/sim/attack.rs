@@ -11,7 +11,9 @@ use stoq::shard::ShardConfig;
 use stoq::steering::ClientPorts;
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, PAYLOAD_MAX, Random, Setup, Wire, address, assert_adds_up, listener};
+use crate::net::{
+    Link, Net, PAYLOAD_MAX, Random, Setup, Wire, address, assert_adds_up, listener, ready,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -24,7 +26,7 @@ fn pair(setup: &Setup, connections: usize, requests: Vec<Request>) -> (Net, Log,
     net.add(setup.server("test", Server::new(&server)));
     let mut application = Client::new(&client, setup.target("test"), requests);
     application.connections = connections;
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     (net, server, client)
 }
 
@@ -200,7 +202,7 @@ fn a_flooded_client_hears_its_server() {
     again.connections = 60;
     again.start = Some(net.now + MILLISECOND);
     setup.limits = strangers_setup().limits;
-    let mut config = setup.clients(vec![Box::new(again)]);
+    let mut config = setup.clients(vec![ready(again)]);
     config.client_ports = ClientPorts::one(to.port());
     net.replace(1, config);
     let mut random = Random(6);
@@ -317,7 +319,7 @@ fn a_flood_at_a_listener_does_not_keep_clients_of_its_shard_from_connecting() {
     let mut application = Client::new(&client, setup.target("test"), vec![Request::upload(1_000)]);
     application.start = Some(net.now + 200 * MILLISECOND);
     net.add(ShardConfig {
-        clients: vec![Box::new(application)],
+        clients: vec![ready(application)],
         ..setup.server("test", Server::new(&server))
     });
     let mut random = Random(4);

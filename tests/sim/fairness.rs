@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use stoq::app::{Application, Connection, ConnectionKey, Context, Dir, ReadEnd, StreamId};
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, PAYLOAD_MAX, Setup};
+use crate::net::{Link, Net, PAYLOAD_MAX, Setup, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_micros(200);
@@ -91,7 +91,7 @@ fn run(bulk: usize, small: usize, pause: Duration) -> (Vec<Duration>, Vec<u64>) 
         asked: HashMap::new(),
         times: Arc::clone(&times),
     };
-    net.add(setup.clients(vec![Box::new(transfer), Box::new(asking)]));
+    net.add(setup.clients(vec![ready(transfer), ready(asking)]));
     net.run_for(SECOND / 2);
     times.lock().unwrap().clear();
     let before = received(&bulk_log);

@@ -7,7 +7,7 @@ use poll::Ecn;
 use quinn_proto::ConnectionError;
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Random, Setup, Wire, address, listener};
+use crate::net::{Link, Net, Random, Setup, Wire, address, listener, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,7 +17,7 @@ fn pair(setup: &Setup, requests: Vec<Request>) -> (Net, Log, Log) {
     net.tap = Some(Vec::new());
     net.add(setup.server("test", Server::new(&server)));
     let application = Client::new(&client, setup.target("test"), requests);
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     (net, server, client)
 }
 
@@ -160,7 +160,7 @@ fn a_stateless_reset_is_understood() {
     let mut net = Net::new(Link::default());
     net.add(server_setup.server("test", Server::new(&server)));
     let application = Client::new(&client, setup.target("test"), Vec::new());
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     net.settle();
     net.link.loss = 1.0;
     net.stop(0);

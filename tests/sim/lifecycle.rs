@@ -9,7 +9,7 @@ use stoq::shard::{ListenerConfig, Shard, ShardError, ShardLimits};
 use stoq::steering::ClientPorts;
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Setup, UDP_PORT};
+use crate::net::{Link, Net, Setup, UDP_PORT, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
@@ -21,7 +21,7 @@ fn pair(setup: &Setup, connections: usize, requests: Vec<Request>) -> (Net, Log,
     net.add(setup.server("test", Server::new(&server)));
     let mut application = Client::new(&client, setup.target("test"), requests);
     application.connections = connections;
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     (net, server, client)
 }
 
@@ -88,7 +88,7 @@ fn a_close_by_the_application_is_no_loss_and_tells_the_peer() {
     net.add(setup.server("test", Server::new(&server)));
     let mut application = Client::new(&client, setup.target("test"), vec![Request::download(10)]);
     application.close = true;
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     assert!(!net.shard(1).clients_finished());
     net.run_for(5 * SECOND);
     assert_eq!(client.reasons(), [ConnectionError::LocallyClosed]);
@@ -133,7 +133,7 @@ fn connections_above_the_limit_are_refused() {
         vec![Request::upload(10)],
     );
     application.connections = 5;
-    net.add(client.clients(vec![Box::new(application)]));
+    net.add(client.clients(vec![ready(application)]));
     net.run_for(5 * SECOND);
     assert_eq!(client_log.lock().completed.len(), 3);
     assert_eq!(client_log.reasons().len(), 2);
@@ -203,9 +203,9 @@ fn stop_lets_transfers_finish_closes_the_rest_and_takes_nothing_new() {
     let mut after = client(&late, Vec::new());
     after.start = Some(net.now + SECOND / 2 + SECOND / 100);
     net.add(setup.clients(vec![
-        Box::new(client(&idle, Vec::new())),
-        Box::new(client(&busy, vec![Request::download(10 * MIB)])),
-        Box::new(after),
+        ready(client(&idle, Vec::new())),
+        ready(client(&busy, vec![Request::download(10 * MIB)])),
+        ready(after),
     ]));
     net.run_for(SECOND / 2);
     assert!(busy.lock().completed.is_empty());
@@ -265,10 +265,7 @@ fn a_panic_in_a_callback_costs_one_connection() {
     net.add(setup.server("test", server));
     let client =
         |log, bytes| Client::new(log, setup.target("test"), vec![Request::upload(bytes); 3]);
-    net.add(setup.clients(vec![
-        Box::new(client(&bad, 13)),
-        Box::new(client(&good, 14)),
-    ]));
+    net.add(setup.clients(vec![ready(client(&bad, 13)), ready(client(&good, 14))]));
     net.run_for(5 * SECOND);
     assert_eq!(good.lock().completed.len(), 3);
     assert!(bad.lock().completed.is_empty());
@@ -326,7 +323,7 @@ fn panic_outside_of_connections(in_timeout: bool) {
     };
     let mut other = Client::new(&good, setup.target("test"), vec![Request::download(10)]);
     other.start = Some(net.now + SECOND);
-    net.add(setup.clients(vec![Box::new(bad), Box::new(other)]));
+    net.add(setup.clients(vec![ready(bad), ready(other)]));
     net.run_until(3 * SECOND, |_| good.lock().completed.len() == 1);
     assert!(
         matches!(&server.reasons()[..], [ConnectionError::ApplicationClosed(close)]
@@ -363,7 +360,7 @@ fn a_shard_that_cannot_work_is_refused() {
     let mut limit = config();
     limit.limits.turn_budget = 0;
     assert!(matches!(error(limit), ShardError::ZeroLimit("turn_budget")));
-    let mut clients = setup.clients(vec![Box::new(Server::default())]);
+    let mut clients = setup.clients(vec![ready(Server::default())]);
     clients.listeners = config().listeners;
     clients.client_ports = ClientPorts::one(UDP_PORT);
     assert!(matches!(error(clients), ShardError::UdpPortTwice(UDP_PORT)));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use poll::{Datagram, Ecn, Path, Transport};
-use stoq::app::{Application, ConnectTarget};
+use stoq::app::{Application, ConnectTarget, NewApplication, from_fn};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardCounters, ShardLimits};
 use stoq::steering::ClientPorts;
 use stoq::tls::{ClientAuth, ClientTls, Identity, ServerTls, Trust, client_config, server_config};
@@ -371,6 +371,11 @@ impl Random {
     }
 }
 
+/// An application that is made before its shard.
+pub fn ready(application: impl Application + Send + 'static) -> NewApplication {
+    from_fn(|| application)
+}
+
 /// What most tests start from.
 pub struct Setup {
     pub identity: Identity,
@@ -396,12 +401,16 @@ impl Default for Setup {
 
 impl Setup {
     /// A shard that serves one protocol.
-    pub fn server(&self, alpn: &str, application: impl Application + 'static) -> ShardConfig {
-        self.services(vec![(alpn, self.early_data, Box::new(application))])
+    pub fn server(
+        &self,
+        alpn: &str,
+        application: impl Application + Send + 'static,
+    ) -> ShardConfig {
+        self.services(vec![(alpn, self.early_data, ready(application))])
     }
 
     /// A shard that serves several protocols.
-    pub fn services(&self, services: Vec<(&str, bool, Box<dyn Application>)>) -> ShardConfig {
+    pub fn services(&self, services: Vec<(&str, bool, NewApplication)>) -> ShardConfig {
         let alpns = services
             .iter()
             .map(|(alpn, ..)| alpn.as_bytes().to_vec())
@@ -414,7 +423,7 @@ impl Setup {
         })
         .unwrap();
         server.transport_config(self.settings.build(PAYLOAD_MAX).unwrap());
-        let service = |(alpn, early_data, application): (&str, bool, Box<dyn Application>)| {
+        let service = |(alpn, early_data, application): (&str, bool, NewApplication)| {
             let alpn = alpn.as_bytes().to_vec();
             ServiceConfig {
                 alpn,
@@ -433,7 +442,7 @@ impl Setup {
     }
 
     /// A shard of clients.
-    pub fn clients(&self, clients: Vec<Box<dyn Application>>) -> ShardConfig {
+    pub fn clients(&self, clients: Vec<NewApplication>) -> ShardConfig {
         ShardConfig {
             clients,
             ..self.shard(2)
@@ -451,6 +460,7 @@ impl Setup {
             listeners: Vec::new(),
             client_ports: ClientPorts::one(50_000),
             clients: Vec::new(),
+            agents: Vec::new(),
             steering: None,
             reset_key: [0x2a; 32],
             drain_timeout: self.drain_timeout,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stoq::shard::{Buckets, ShardCounters};
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Setup};
+use crate::net::{Link, Net, Setup, ready};
 
 const MIB: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ fn net(link: Link, requests: Vec<Request>) -> (Net, Log) {
     net.add(setup.server("test", Server::new(&Log::default())));
     let mut client = Client::new(&log, setup.target("test"), requests);
     client.connections = 3;
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     (net, log)
 }
 

@@ -8,7 +8,7 @@ use quinn_proto::ConnectionError;
 use stoq::app::{Application, ConnectTarget, Connection, Context, Dir, StreamId};
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Setup};
+use crate::net::{Link, Net, Setup, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ fn pair(setup: &Setup, requests: Vec<Request>) -> (Net, Log, Log) {
     });
     net.add(setup.server("test", Server::new(&server)));
     let application = Client::new(&client, setup.target("test"), requests);
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     (net, server, client)
 }
 
@@ -64,8 +64,8 @@ fn a_reader_that_reads_nothing_is_sent_its_window() {
     });
     net.add(setup.server("test", Server::new(&server)));
     net.add(setup.clients(vec![
-        Box::new(NeverReads(Some(setup.target("test")))),
-        Box::new(Client::new(
+        ready(NeverReads(Some(setup.target("test")))),
+        ready(Client::new(
             &busy,
             setup.target("test"),
             vec![Request::download(10 * MIB)],
@@ -259,7 +259,7 @@ fn a_crowd_of_timers_fires_in_parts() {
     net.add(setup.server("test", Server::new(&server)));
     let mut crowd = Client::new(&client, setup.target("test"), Vec::new());
     crowd.connections = 600;
-    net.add(setup.clients(vec![Box::new(crowd)]));
+    net.add(setup.clients(vec![ready(crowd)]));
     net.run_until(5 * SECOND, |_| server.lock().connected.len() == 600);
     net.settle();
     net.away = Some(0);

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use poll::{Ecn, Transport, toeplitz};
 use quinn_proto::{ConnectionError, TokenStore};
-use stoq::app::{Application, ConnectTarget};
+use stoq::app::{ConnectTarget, NewApplication};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig};
 use stoq::steering::{CidCodec, CidConfig, CidKey, ClientPorts, RssQueue, Steering, mesh};
 
 use crate::apps::{Client, Log, Request, Server};
 use crate::net::{
-    Link, Net, Queues, Random, Setup, UDP_PORT, Wire, address, assert_adds_up, listener,
+    Link, Net, Queues, Random, Setup, UDP_PORT, Wire, address, assert_adds_up, listener, ready,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ fn servers(setup: &Setup, log: &Log, mesh: Vec<Steering>) -> Vec<ShardConfig> {
             services: vec![ServiceConfig {
                 alpn: b"test".to_vec(),
                 early_data: setup.early_data,
-                application: Box::new(Server::new(log)),
+                application: ready(Server::new(log)),
             }],
         }],
         steering: Some(steering),
@@ -72,7 +72,7 @@ fn world(
     link: Link,
     shards: usize,
     server: &Log,
-    clients: Vec<Box<dyn Application>>,
+    clients: Vec<NewApplication>,
 ) -> (Net, Vec<usize>) {
     world_with(setup, link, ends(&codec(), shards, 1024), server, clients)
 }
@@ -87,7 +87,7 @@ fn world_with(
     link: Link,
     mesh: Vec<Steering>,
     server: &Log,
-    clients: Vec<Box<dyn Application>>,
+    clients: Vec<NewApplication>,
 ) -> (Net, Vec<usize>) {
     let mut net = Net::new(link);
     let mut configs = servers(setup, server, mesh).into_iter();
@@ -120,7 +120,7 @@ fn misplaced(shards: usize, connections: usize, link: Link) {
     let (server, log) = (Log::default(), Log::default());
     let mut client = Client::new(&log, setup.target("test"), both_ways());
     client.connections = connections;
-    let (mut net, nodes) = world(&setup, link, shards, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world(&setup, link, shards, &server, vec![ready(client)]);
     net.queues = anywhere();
     net.run_until(120 * SECOND, |_| {
         log.lock().completed.len() == 2 * connections
@@ -170,7 +170,7 @@ fn misplacement_beside_loss_and_reordering() {
         duplication: 0.02,
         ..Link::default()
     };
-    let (mut net, nodes) = world(&setup, link, 3, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world(&setup, link, 3, &server, vec![ready(client)]);
     net.queues = anywhere();
     net.run_until(120 * SECOND, |_| log.lock().completed.len() == 8);
     assert!(log.reasons().is_empty());
@@ -182,7 +182,7 @@ fn nothing_is_handed_over_while_flows_stay_on_their_queues() {
     let setup = Setup::default();
     let (server, log) = (Log::default(), Log::default());
     let client = Client::new(&log, setup.target("test"), both_ways());
-    let (mut net, nodes) = world(&setup, Link::default(), 4, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world(&setup, Link::default(), 4, &server, vec![ready(client)]);
     net.run_until(10 * SECOND, |_| log.lock().completed.len() == 2);
     assert_eq!(handovers(&net, &nodes), (0, 0, 0));
 }
@@ -197,7 +197,7 @@ fn a_client_whose_nat_moves_it_to_another_queue_stays_on_its_shard() {
         rate: Some(10_000_000),
         ..Link::default()
     };
-    let (mut net, nodes) = world(&setup, link, 2, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world(&setup, link, 2, &server, vec![ready(client)]);
     net.nat = Some(1_111);
     net.run_for(SECOND / 5);
     assert_eq!(handovers(&net, &nodes), (0, 0, 0));
@@ -268,7 +268,7 @@ fn shards_of_several_numbers_that_stop_finish_and_leave_nothing_behind() {
         rate: Some(20_000_000),
         ..Link::default()
     };
-    let (mut net, nodes) = world_with(&setup, link, mesh, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world_with(&setup, link, mesh, &server, vec![ready(client)]);
     net.queues = anywhere();
     net.run_for(SECOND / 5);
     assert!(log.lock().completed.is_empty());
@@ -296,7 +296,7 @@ fn a_shard_alone_gives_out_ids_that_name_it_and_hands_nothing_over() {
     let client = Client::new(&log, setup.target("test"), both_ways());
     let codec = codec();
     let mesh = mesh(&codec, &[42], 64);
-    let clients: Vec<Box<dyn Application>> = vec![Box::new(client)];
+    let clients = vec![ready(client)];
     let (mut net, nodes) = world_with(&setup, Link::default(), mesh, &server, clients);
     net.tap = Some(Vec::new());
     net.run_until(10 * SECOND, |_| log.lock().completed.len() == 2);
@@ -340,7 +340,7 @@ fn ids_made_with_an_older_key_stay_readable() {
     net.link = link;
     let mut configs = servers(&setup, &server, ends(&codec, 2, 64)).into_iter();
     net.add(configs.next().unwrap());
-    net.add(setup.clients(vec![Box::new(first), Box::new(second)]));
+    net.add(setup.clients(vec![ready(first), ready(second)]));
     net.join(0, configs.next().unwrap());
     net.queues = anywhere();
     net.tap = Some(Vec::new());
@@ -365,7 +365,7 @@ fn restarted(reset_key: [u8; 32]) -> Vec<ConnectionError> {
     setup.settings.keep_alive = Some(10 * SECOND);
     let (server, log) = (Log::default(), Log::default());
     let client = Client::new(&log, setup.target("test"), vec![Request::download(1_000)]);
-    let (mut net, nodes) = world(&setup, Link::default(), 2, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world(&setup, Link::default(), 2, &server, vec![ready(client)]);
     net.queues = only(1);
     net.settle();
     assert_eq!(net.counters(nodes[1]).handshakes.get(), 1);
@@ -404,7 +404,7 @@ fn a_listener_answers_nothing_that_resets_connections_of_another() {
     let mut net = Net::new(Link::default());
     net.tap = Some(Vec::new());
     net.add(config);
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     net.settle();
     let sent = net.tap.replace(Vec::new()).unwrap();
     let short = |wire: &&Wire| wire.to == listener(0) && wire.payload[0] & 0x80 == 0;
@@ -457,11 +457,11 @@ fn a_token_used_on_one_shard_is_worth_nothing_on_another() {
     ];
     let mut net = Net::new(Link::default());
     let start = net.now;
-    let client = |(number, log): (u32, &Log)| -> Box<dyn Application> {
+    let client = |(number, log): (u32, &Log)| {
         let mut client = Client::new(log, target.clone(), vec![Request::download(1_000)]);
         client.start = Some(start + number * SECOND);
         client.close = true;
-        Box::new(client)
+        ready(client)
     };
     let clients = (0..).zip(&logs).map(client).collect();
     let server = Log::default();
@@ -493,7 +493,7 @@ fn a_retry_holds_on_whatever_queue_its_answer_arrives() {
     let (server, log) = (Log::default(), Log::default());
     let mut client = Client::new(&log, setup.target("test"), vec![Request::download(10_000)]);
     client.connections = 20;
-    let (mut net, nodes) = world(&setup, Link::default(), 3, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world(&setup, Link::default(), 3, &server, vec![ready(client)]);
     net.queues = anywhere();
     net.run_until(10 * SECOND, |_| log.lock().completed.len() == 20);
     let sum = |count: fn(&stoq::shard::ShardCounters) -> u64| -> u64 {
@@ -518,7 +518,7 @@ fn a_session_is_resumed_with_early_data_on_another_shard() {
     let once = Client::new(&first, target, vec![Request::download(1_000)]);
     let mut configs = servers(&setup, &server, ends(&codec(), 2, 64)).into_iter();
     net.add(configs.next().unwrap());
-    net.add(setup.clients(vec![Box::new(once), Box::new(again)]));
+    net.add(setup.clients(vec![ready(once), ready(again)]));
     let other = net.join(0, configs.next().unwrap());
     net.queues = only(0);
     net.run_for(SECOND);
@@ -543,7 +543,7 @@ fn an_inbox_that_is_full_drops_counts_and_recovers() {
         latency: Duration::from_millis(1),
         ..Link::default()
     };
-    let (mut net, nodes) = world_with(&setup, link, mesh, &server, vec![Box::new(client)]);
+    let (mut net, nodes) = world_with(&setup, link, mesh, &server, vec![ready(client)]);
     net.queues = only(0);
     net.run_until(SECOND, |_| log.lock().connected.len() == 1);
     // Bursts on the wrong queue: what arrives between two turns is more than the inbox holds.
@@ -568,7 +568,7 @@ fn a_shard_without_the_listener_hands_over_but_begins_nothing() {
     let mut net = Net::new(Link::default());
     let mut configs = servers(&setup, &server, ends(&codec(), 2, 64)).into_iter();
     net.add(configs.next().unwrap());
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     let idle = net.join(
         0,
         ShardConfig {
@@ -608,7 +608,7 @@ fn client_shards(rss: impl Fn(u16) -> Option<RssQueue>, queues: Queues) -> (u64,
                 rss: rss(queue),
             },
             steering: Some(steering),
-            ..setup.clients(vec![Box::new(client)])
+            ..setup.clients(vec![ready(client)])
         };
         nodes.push(match nodes.first() {
             None => net.add(config),

@@ -7,7 +7,7 @@ use stoq::app::{Application, ConnectTarget, Connection, ConnectionKey, Context, 
 use stoq::transport::STREAMS_AT_START;
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Setup};
+use crate::net::{Link, Net, Setup, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -147,7 +147,7 @@ fn opener(setup: &Setup, dir: Dir, streams: usize, hold: usize, ask: bool) -> (N
         connection: None,
         seen: seen.clone(),
     };
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     (net, seen)
 }
 
@@ -190,7 +190,7 @@ fn a_server_opens_a_thousand_streams_to_its_client() {
         },
     ));
     let client = Dial(Some(setup.target("test")), acceptor(Dir::Uni, 1_000, &seen));
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     net.run_until(SECOND, |_| seen.lock().unwrap().ended == 1_000);
     assert_eq!(seen.lock().unwrap().open_max, 1_000);
 }
@@ -261,7 +261,7 @@ fn many_requests_one_after_the_other_are_few_streams() {
     );
     // Of three, each counts until our last acknowledgement: at most six, which is less than half.
     client.outstanding = 3;
-    net.add(setup.clients(vec![Box::new(Asks {
+    net.add(setup.clients(vec![ready(Asks {
         client,
         at: net.now + 5 * SECOND,
         seen: seen.clone(),
@@ -327,7 +327,7 @@ fn early_data_uses_the_first_grant_and_goes_on() {
     let once = Client::new(&first, target.clone(), vec![Request::download(100); 500]);
     let mut again = Client::new(&second, target, vec![Request::download(100); 500]);
     again.start = Some(net.now + SECOND);
-    net.add(setup.clients(vec![Box::new(once), Box::new(again)]));
+    net.add(setup.clients(vec![ready(once), ready(again)]));
     net.run_until(5 * SECOND, |_| second.lock().completed.len() == 500);
     assert_eq!(second.lock().handshake_done, [true]);
     assert!(server.lock().early_reads >= STREAMS_AT_START as usize);

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quinn_proto::{ConnectionError, TransportErrorCode};
-use stoq::app::Application;
 use stoq::tls::{
     Anchors, ClientAuth, ClientTls, Identity, ServerTls, Trust, client_config, server_config,
 };
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, Setup, Wire, address};
+use crate::net::{Link, Net, Setup, Wire, address, ready};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,7 +21,7 @@ fn one_request(setup: &Setup, alpn: &str, identity: Option<&Identity>) -> (Net, 
     net.add(setup.server("test", Server::new(&server)));
     let target = setup.target_as(alpn, identity);
     let application = Client::new(&client, target, vec![Request::download(1_000)]);
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     net.run_until(10 * SECOND, |_| {
         let client = client.lock();
         client.completed.len() + client.closed.len() == 1
@@ -84,11 +83,11 @@ fn the_protocol_chooses_the_service() {
     let (one, two, client) = (Log::default(), Log::default(), Log::default());
     let mut net = Net::new(Link::default());
     net.add(setup.services(vec![
-        ("one", false, Box::new(Server::new(&one))),
-        ("two", false, Box::new(Server::new(&two))),
+        ("one", false, ready(Server::new(&one))),
+        ("two", false, ready(Server::new(&two))),
     ]));
-    let to = |alpn| -> Box<dyn Application> {
-        Box::new(Client::new(
+    let to = |alpn| {
+        ready(Client::new(
             &client,
             setup.target(alpn),
             vec![Request::download(1)],
@@ -224,7 +223,7 @@ fn a_client_believes_whom_it_is_told_to() {
         let mut net = Net::new(Link::default());
         net.add(setup.server("test", Server::new(&server)));
         let application = Client::new(&client, target, Vec::new());
-        net.add(setup.clients(vec![Box::new(application)]));
+        net.add(setup.clients(vec![ready(application)]));
         net.settle();
         let client = client.lock();
         assert_eq!(client.connected.len() + client.closed.len(), 1);
@@ -260,13 +259,13 @@ fn connect_twice(
 ) -> (Net, Log, Log) {
     let (server, first, second) = (Log::default(), Log::default(), Log::default());
     let mut net = Net::new(Link::default());
-    let application = Box::new(Server::new(&server));
+    let application = ready(Server::new(&server));
     net.add(setup.services(vec![("test", service_takes_early_data, application)]));
     let target = setup.target("test");
     let client = |log, start| {
         let mut client = Client::new(log, target.clone(), vec![Request::download(1_000)]);
         client.start = Some(start);
-        Box::new(client)
+        ready(client)
     };
     let (now, later) = (net.now, net.now + 2 * SECOND);
     net.add(setup.clients(vec![client(&first, now), client(&second, later)]));
@@ -392,7 +391,7 @@ fn the_lists_of_protocols_may_differ_without_harm() {
     let mut net = Net::new(Link::default());
     net.add(config);
     let application = Client::new(&client, setup.target("other"), Vec::new());
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     net.settle();
     assert_eq!(client.lock().closed.len(), 1);
     assert!(server.lock().connected.is_empty());

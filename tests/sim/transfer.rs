@@ -5,7 +5,7 @@ use std::time::Duration;
 use stoq::transport::Congestion;
 
 use crate::apps::{Client, Log, Request, Server};
-use crate::net::{Link, Net, PAYLOAD_MAX, Setup};
+use crate::net::{Link, Net, PAYLOAD_MAX, Setup, ready};
 
 const MIB: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ fn transfer_with(setup: &Setup, link: Link, requests: Vec<Request>) -> (Net, Log
     let mut net = Net::new(link);
     net.add(setup.server("test", Server::new(&server)));
     let application = Client::new(&client, setup.target("test"), requests.clone());
-    net.add(setup.clients(vec![Box::new(application)]));
+    net.add(setup.clients(vec![ready(application)]));
     net.run_until(120 * SECOND, |_| {
         client.lock().completed.len() == requests.len()
     });
@@ -137,7 +137,7 @@ fn unreliable_datagrams_come_back() {
     net.add(setup.server("test", Server::new(&server)));
     let mut client = Client::new(&log, setup.target("test"), Vec::new());
     client.datagrams = 100;
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     net.run_until(SECOND, |_| log.lock().datagrams.len() == 100);
     assert_eq!(log.lock().datagrams[99], "datagram 99");
     for node in [0, 1] {
@@ -170,7 +170,7 @@ fn a_client_goes_on_from_another_udp_port() {
     net.add(setup.server("test", Server::new(&server)));
     let requests = vec![Request::download(4 * MIB), Request::upload(4 * MIB)];
     let client = Client::new(&log, setup.target("test"), requests);
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     net.run_for(SECOND / 5);
     net.nat = Some(2_222);
     net.run_until(10 * SECOND, |_| log.lock().completed.len() == 2);
@@ -191,7 +191,7 @@ fn keys_change_while_data_flows() {
     );
     client.outstanding = 1;
     client.update_keys = true;
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     net.run_until(10 * SECOND, |_| log.lock().completed.len() == 50);
     assert!(log.reasons().is_empty());
 }
@@ -212,7 +212,7 @@ fn two_bulk_connections_share_a_full_link() {
         vec![Request::download(64 * MIB)],
     );
     client.connections = 2;
-    net.add(setup.clients(vec![Box::new(client)]));
+    net.add(setup.clients(vec![ready(client)]));
     net.run_for(SECOND / 5);
     let received: Vec<_> = log.lock().received.values().copied().collect();
     let total: u64 = received.iter().sum();
@@ -269,7 +269,7 @@ fn small_requests_beside_bulk(turn_budget: u16) -> (Duration, u64) {
     requests.outstanding = 1;
     let start = net.now + SECOND / 2;
     requests.start = Some(start);
-    net.add(setup.clients(vec![Box::new(transfer), Box::new(requests)]));
+    net.add(setup.clients(vec![ready(transfer), ready(requests)]));
     net.run_until(20 * SECOND, |_| small.lock().completed.len() == 100);
 
     let small = small.lock();

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use poll::DEFAULT_RSS_KEY;
-use stoq::app::{Application, ConnectTarget};
+use stoq::app::{ConnectTarget, NewApplication, from_fn};
 use stoq::clients::echo::EchoClient;
 use stoq::clients::perf::PerfClient;
 use stoq::services::echo::EchoService;
@@ -132,6 +132,7 @@ fn shard(world: &mut World, steering: Option<Steering>, reset_key: [u8; 32]) -> 
             rss: None,
         },
         clients: Vec::new(),
+        agents: Vec::new(),
         steering,
         reset_key,
         drain_timeout: world.scenario.drain_timeout,
@@ -159,10 +160,11 @@ fn add_servers(world: &mut World) {
         .into_iter()
         .enumerate()
     {
-        let applications: [Box<dyn Application>; 3] = [
-            Box::new(Server::new(&world.book, index)),
-            Box::new(PerfService::default()),
-            Box::new(EchoService::default()),
+        let speaker = Server::new(&world.book, index);
+        let applications = [
+            from_fn(|| speaker),
+            from_fn(PerfService::default),
+            from_fn(EchoService::default),
         ];
         let services = alpns.iter().zip(applications);
         let services = services.map(|(alpn, application)| ServiceConfig {
@@ -217,7 +219,7 @@ fn add_clients(world: &mut World, index: usize) {
         let plans = scenario.connections(&mut world.random, first, &checked);
         world.planned += plans.len();
         let client = Client::new(&world.book, world.start, plans);
-        let mut clients: Vec<Box<dyn Application>> = vec![Box::new(client)];
+        let mut clients = vec![from_fn(|| client)];
         if scenario.perf && index == 0 && queue == 0 {
             clients.push(perf(world, &scenario));
         }
@@ -248,7 +250,7 @@ fn add_clients(world: &mut World, index: usize) {
     world.add(own, shards);
 }
 
-fn perf(world: &mut World, scenario: &Scenario) -> Box<dyn Application> {
+fn perf(world: &mut World, scenario: &Scenario) -> NewApplication {
     let random = &mut world.random;
     let requests = random.between(1, 20);
     let client = PerfClient {
@@ -264,10 +266,10 @@ fn perf(world: &mut World, scenario: &Scenario) -> Box<dyn Application> {
     };
     let (application, handle) = client.application();
     world.handles.push((handle, requests));
-    Box::new(application)
+    from_fn(|| application)
 }
 
-fn echo(world: &mut World, scenario: &Scenario) -> Box<dyn Application> {
+fn echo(world: &mut World, scenario: &Scenario) -> NewApplication {
     let random = &mut world.random;
     let requests = random.between(1, 30);
     let client = EchoClient {
@@ -285,5 +287,5 @@ fn echo(world: &mut World, scenario: &Scenario) -> Box<dyn Application> {
         .application()
         .expect("messages of eight bytes or more");
     world.handles.push((handle, requests));
-    Box::new(application)
+    from_fn(|| application)
 }

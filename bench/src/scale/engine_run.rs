@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use poll::wire::Checksum;
 use poll::{
-    Control, Eal, IdlePolicy, Lane, LaneCounters, LcoreId, LcoreTask, QueuePair, Stop, TxPath,
-    Worker, drain_queues,
+    Control, Eal, IdlePolicy, LaneCounters, LcoreId, LcoreTask, QueuePair, Stop, TxPath, Worker,
+    drain_queues,
 };
-use stoq::app::{Application, ConnectTarget};
+use stoq::app::{ConnectTarget, NewApplication, from_fn};
 use stoq::services::perf;
-use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardLimits};
+use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardError, ShardLimits};
 use stoq::steering::{CidCodec, ClientPorts, Steering, mesh};
 use stoq::tls::Identity;
 use stoq::transport::{IPV6_UDP_HEADERS, TransportSettings};
@@ -29,7 +29,7 @@ use super::flood::{Flood, Flooder, Node, addresses};
 use super::load::{Load, Work};
 use super::process::Process;
 use super::{CLIENT_CPU, SERVER_CPU, initials, secrets};
-use crate::lanes::{COPYBREAK, LaneSettings, LinkSide, MBUFS, eal_arguments, join_sides};
+use crate::lanes::{COPYBREAK, LaneSettings, LinkSide, MBUFS, Seat, eal_arguments, join_sides};
 use crate::memory::{LEFT, RIGHT};
 use crate::settings::SERVER_NAME;
 use crate::shards;
@@ -60,23 +60,23 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
     let lcores = placement.iter().flatten().max().copied().unwrap_or(0);
     let eal = Eal::start(&eal_arguments(&format!("0-{lcores}")))?;
     let setup = Setup::new(spec)?;
-    let (lanes, server_counters) = setup.lanes(&eal, spec)?;
+    let (seats, server_counters) = setup.seats(&eal, spec)?;
 
-    let mut tasks: Vec<(u32, Vec<Lane<Node>>)> = Vec::new();
-    for (pair, [server, client]) in lanes.into_iter().enumerate() {
-        for (lane, end) in [(server, 0), (client, 1)] {
+    let mut tasks: Vec<(u32, Vec<Seat<Seed>>)> = Vec::new();
+    for (pair, [server, client]) in seats.into_iter().enumerate() {
+        for (seat, end) in [(server, 0), (client, 1)] {
             let lcore = placement[pair][end] as u32;
             match tasks.iter_mut().find(|(of, _)| *of == lcore) {
-                Some((_, lanes)) => lanes.push(lane),
-                None => tasks.push((lcore, vec![lane])),
+                Some((_, seats)) => seats.push(seat),
+                None => tasks.push((lcore, vec![seat])),
             }
         }
     }
     let control = Control::new(tasks.len());
-    let tasks = tasks.into_iter().map(|(lcore, lanes)| LcoreTask {
+    let tasks = tasks.into_iter().map(|(lcore, seats)| LcoreTask {
         lcore: LcoreId(lcore),
-        work: Box::new(|| Worker::new(lanes, IdlePolicy::Busy).run(&control))
-            as Box<dyn FnOnce() -> Vec<QueuePair> + Send>,
+        work: Box::new(|| Worker::run_made(|| worker(seats), &control))
+            as Box<dyn FnOnce() -> Worked + Send>,
     });
     let tasks = tasks.collect();
 
@@ -104,6 +104,7 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
         (queues, controller.join())
     });
     let mut figures = figures.map_err(|_| "the control thread panicked")?;
+    let queues: Result<Vec<_>, _> = queues?.into_iter().collect();
     let mut queues: Vec<QueuePair> = queues?.into_iter().flatten().collect();
     drain_queues(&mut queues);
     drop(queues);
@@ -130,8 +131,17 @@ struct Setup {
     flood: Option<Arc<Flood>>,
 }
 
+/// What a worker leaves: its queues, or why it could not be made.
+type Worked = Result<Vec<QueuePair>, ShardError>;
+
+/// What a node is made of, on its lcore.
+struct Seed {
+    config: ShardConfig,
+    flooder: Option<Flooder>,
+}
+
 /// The lanes of each server and its client, and where the servers' lanes count.
-type Pairs = (Vec<[Lane<Node>; 2]>, Vec<Arc<LaneCounters>>);
+type Pairs = (Vec<[Seat<Seed>; 2]>, Vec<Arc<LaneCounters>>);
 
 impl Setup {
     fn new(spec: &Spec) -> Result<Self, Box<dyn Error>> {
@@ -153,7 +163,7 @@ impl Setup {
         Ok(setup)
     }
 
-    fn lanes(&self, eal: &Eal, spec: &Spec) -> Result<Pairs, Box<dyn Error>> {
+    fn seats(&self, eal: &Eal, spec: &Spec) -> Result<Pairs, Box<dyn Error>> {
         let pairs = placement(spec).len();
         let limits = ShardLimits {
             connections: spec.connections_max(),
@@ -190,7 +200,8 @@ impl Setup {
         for steering in steer()? {
             let mut config = config(steering);
             config.listeners = vec![listener(server.clone())];
-            servers.push((node(config, None)?, Arc::default()));
+            let flooder = None;
+            servers.push((Seed { config, flooder }, Arc::default()));
         }
         let counters = servers.iter().map(|(_, counters)| Arc::clone(counters));
         let counters: Vec<Arc<LaneCounters>> = counters.collect();
@@ -206,7 +217,7 @@ impl Setup {
                 config.clients.push(self.application(load)?);
             }
             let flooder = self.flood.clone().map(Flooder::new);
-            clients.push((node(config, flooder)?, Arc::default()));
+            clients.push((Seed { config, flooder }, Arc::default()));
         }
 
         let mut left = LinkSide::new(LEFT, servers);
@@ -240,7 +251,7 @@ impl Setup {
         Ok(client)
     }
 
-    fn application(&self, load: &Arc<Load>) -> Result<Box<dyn Application>, Box<dyn Error>> {
+    fn application(&self, load: &Arc<Load>) -> Result<NewApplication, Box<dyn Error>> {
         let resume = load.spec.work == Work::Handshakes { resume: true };
         let target = ConnectTarget {
             remote: LEFT,
@@ -248,7 +259,8 @@ impl Setup {
             config: self.client(resume)?,
             early_data: false,
         };
-        Ok(Box::new(EngineLoad::new(Arc::clone(load), target)))
+        let load = Arc::clone(load);
+        Ok(from_fn(|| EngineLoad::new(load, target)))
     }
 }
 
@@ -259,12 +271,21 @@ fn listener(server: quinn_proto::ServerConfig) -> ListenerConfig {
         services: vec![ServiceConfig {
             alpn: perf::ALPN.to_vec(),
             early_data: false,
-            application: Box::new(perf::PerfService::new(Arc::default())),
+            application: from_fn(perf::PerfService::default),
         }],
     }
 }
 
-fn node(config: ShardConfig, flooder: Option<Flooder>) -> Result<Node, Box<dyn Error>> {
-    let shard = Shard::new(config, Instant::now())?;
+fn worker(seats: Vec<Seat<Seed>>) -> Result<Worker<Node>, ShardError> {
+    let lanes = seats.into_iter().map(|seat| seat.lane(node));
+    Ok(Worker::new(
+        lanes.collect::<Result<_, _>>()?,
+        IdlePolicy::Busy,
+    ))
+}
+
+fn node(seed: Seed) -> Result<Node, ShardError> {
+    let shard = Shard::new(seed.config, Instant::now())?;
+    let flooder = seed.flooder;
     Ok(Node { shard, flooder })
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use poll::{Datagram, Ecn, Path};
 use quinn_proto::{ClientConfig, ServerConfig};
-use stoq::app::{Application, ConnectTarget, Connection, Context, Dir, StreamId};
+use stoq::app::{Application, ConnectTarget, Connection, Context, Dir, StreamId, from_fn};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardLimits};
 use stoq::steering::{CidCodec, CidConfig, CidKey, ClientPorts, mesh};
 use stoq::tls::{ClientAuth, ClientTls, Identity, ServerTls, Trust, client_config, server_config};
@@ -88,7 +88,7 @@ pub fn servers(server: &ServerConfig, limits: &ShardLimits, now: Instant) -> Vec
             let service = ServiceConfig {
                 alpn: b"echo".to_vec(),
                 early_data: true,
-                application: Box::new(Echo),
+                application: from_fn(|| Echo),
             };
             let listener = ListenerConfig {
                 udp_port: UDP_PORT,
@@ -133,7 +133,7 @@ pub fn clients(config: ClientConfig, now: Instant) -> Shard {
     };
     let config = ShardConfig {
         limits: limits(),
-        clients: vec![Box::new(asker)],
+        clients: vec![from_fn(|| asker)],
         ..shard()
     };
     Shard::new(config, now).unwrap()
@@ -147,6 +147,7 @@ fn shard() -> ShardConfig {
         listeners: Vec::new(),
         client_ports: ClientPorts::one(CLIENT_PORT),
         clients: Vec::new(),
+        agents: Vec::new(),
         steering: None,
         reset_key: [7; 32],
         drain_timeout: Duration::from_secs(1),

@@ -55,10 +55,10 @@ use outbox::{Frames, Waiting};
 use path_mtu::PathMtus;
 use routes::Routes;
 use timers::Schedule;
-use udp_ports::UdpPorts;
 
 pub use counters::HostCounters;
 pub use neighbours::{NeighbourInfo, Reachability};
+pub use udp_ports::UdpPorts;
 
 use crate::deadline::earlier;
 use crate::transport::{Ecn, Path};
@@ -103,8 +103,8 @@ pub struct HostConfig {
     pub accept_router_advertisements: bool,
     /// Largest IPv6 packet the port carries, bytes; taken as 1280 when it is less.
     pub mtu: u16,
-    /// The UDP ports that datagrams are received on.
-    pub udp_ports: Vec<u16>,
+    /// The UDP ports that datagrams are received on, the same set for all hosts of a port.
+    pub udp_ports: UdpPorts,
     /// Verify UDP checksums in software; off when the device does, or when none are sent. ICMPv6 checksums are always
     /// verified.
     pub verify_checksums: bool,
@@ -259,7 +259,7 @@ impl Host {
             mac: config.mac,
             port_mtu: mtu,
             mtu,
-            udp_ports: config.udp_ports.into_iter().collect(),
+            udp_ports: config.udp_ports,
             verify_checksums: config.verify_checksums,
             tx_checksum: config.tx_checksum,
             accept_router_advertisements: config.accept_router_advertisements,

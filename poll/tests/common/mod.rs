@@ -225,7 +225,7 @@ pub fn host(queue: usize, mac: MacAddr, address: Ipv6Addr) -> Host {
         gateway: None,
         accept_router_advertisements: false,
         mtu: 1500,
-        udp_ports: vec![UDP_PORT],
+        udp_ports: [UDP_PORT].into_iter().collect(),
         verify_checksums: true,
         tx_checksum: Checksum::Software,
         neighbours_max: 16,

@@ -7,7 +7,7 @@ use stoq::services::echo::{ALPN, EchoService};
 
 use super::raw::{Raw, RawLog, Script};
 use super::{MS, SECOND, counters, join, latency_ms, results};
-use crate::net::{Link, Net, Setup};
+use crate::net::{Link, Net, Setup, ready};
 
 fn client(target: ConnectTarget) -> EchoClient {
     EchoClient {
@@ -31,7 +31,7 @@ fn run(setup: &Setup, link: Link, client: EchoClient) -> ClientResults {
         setup,
         ALPN,
         EchoService::default(),
-        vec![Box::new(application)],
+        vec![ready(application)],
     );
     results(&mut net, 300 * SECOND, &handle)
 }
@@ -233,7 +233,7 @@ fn datagrams_beyond_the_send_buffer_are_dropped_and_counted() {
         ..client(target(&client_setup))
     };
     let (application, handle) = many.application().unwrap();
-    net.add(client_setup.clients(vec![Box::new(application)]));
+    net.add(client_setup.clients(vec![ready(application)]));
     let results = results(&mut net, 30 * SECOND, &handle);
     assert_eq!(results.completed + results.datagrams_lost, 200);
     assert_eq!(seen.datagrams_echoed.get(), results.completed);
@@ -274,7 +274,7 @@ fn streams_of_both_kinds_come_back_whole() {
         Script::new(Dir::Uni, content(1)),
     ];
     net.add(server.server("echo", EchoService::default()));
-    net.add(setup.clients(vec![Box::new(Raw::new(&log, target(&setup), scripts))]));
+    net.add(setup.clients(vec![ready(Raw::new(&log, target(&setup), scripts))]));
     net.run_until(60 * SECOND, |_| log.all_ended(4));
     let state = log.lock();
     let server_uni = |n| StreamId::new(Side::Server, Dir::Uni, n);
@@ -311,7 +311,7 @@ fn a_reset_and_a_stop_pass_through() {
         &setup,
         ALPN,
         EchoService::new(counters),
-        vec![Box::new(raw)],
+        vec![ready(raw)],
     );
     net.run_until(10 * SECOND, |_| log.all_ended(2));
     net.run_for(100 * MS);
@@ -344,7 +344,7 @@ fn a_client_that_does_not_read_is_slowed_down() {
         &setup,
         ALPN,
         EchoService::default(),
-        vec![Box::new(raw)],
+        vec![ready(raw)],
     );
     net.run_for(5 * SECOND);
     // The windows of both directions and what the service holds, and no more.

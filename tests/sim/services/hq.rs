@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::raw::{Raw, RawLog, Script};
 use super::{MS, SECOND, counters, join, results};
-use crate::net::{Link, Net, Setup};
+use crate::net::{Link, Net, Setup, ready};
 
 const MIB: usize = 1 << 20;
 
@@ -74,7 +74,7 @@ impl Site {
         let mut net = Net::new(link);
         let (application, handle) = client.application(ThreadStart::default()).unwrap();
         let service = server.service(self.counters.clone()).unwrap();
-        join(&mut net, setup, ALPN, service, vec![Box::new(application)]);
+        join(&mut net, setup, ALPN, service, vec![ready(application)]);
         (net, handle)
     }
 
@@ -303,7 +303,7 @@ fn a_client_that_goes_away_frees_its_open_files() {
     net.add(setup.server("hq-interop", server.service(site.counters.clone()).unwrap()));
     let request = |path: &str| Script::new(Dir::Bi, format!("GET {path}\r\n"));
     let scripts = vec![request("/file"), request("/file")];
-    net.add(setup.clients(vec![Box::new(Raw::new(&log, target(&setup), scripts))]));
+    net.add(setup.clients(vec![ready(Raw::new(&log, target(&setup), scripts))]));
     net.run_for(50 * MS);
     let (application, handle) = HqClient {
         output: None,
@@ -311,7 +311,7 @@ fn a_client_that_goes_away_frees_its_open_files() {
     }
     .application(ThreadStart::default())
     .unwrap();
-    let second = net.add(setup.clients(vec![Box::new(application)]));
+    let second = net.add(setup.clients(vec![ready(application)]));
     net.run_for(50 * MS);
     assert_eq!(handle.counters().completed.get(), 0, "waits");
     log.lock().close = true;
@@ -428,7 +428,7 @@ fn odd_requests_are_answered_with_a_code() {
     let mut net = Net::new(Link::default());
     let service = site.server().service(counters).unwrap();
     let raw = Raw::new(&log, target(&setup), scripts);
-    join(&mut net, &setup, ALPN, service, vec![Box::new(raw)]);
+    join(&mut net, &setup, ALPN, service, vec![ready(raw)]);
     net.run_until(10 * SECOND, |_| log.all_ended(7));
     net.run_for(100 * MS);
     let bidi = |n| StreamId::new(Side::Client, Dir::Bi, n);

@@ -8,7 +8,7 @@ mod raw;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stoq::app::Application;
+use stoq::app::{Application, NewApplication};
 use stoq::clients::{ClientHandle, ClientResults};
 
 use crate::net::{Net, Setup};
@@ -21,8 +21,8 @@ fn join(
     net: &mut Net,
     setup: &Setup,
     alpn: &[u8],
-    server: impl Application + 'static,
-    clients: Vec<Box<dyn Application>>,
+    server: impl Application + Send + 'static,
+    clients: Vec<NewApplication>,
 ) {
     let alpn = std::str::from_utf8(alpn).unwrap();
     net.add(setup.server(alpn, server));

@@ -10,7 +10,7 @@ use stoq::services::perf::{ALPN, PerfService};
 
 use super::raw::{Raw, RawLog, Script};
 use super::{MS, SECOND, counters, join, latency_ms, results};
-use crate::net::{Link, Net, Setup};
+use crate::net::{Link, Net, Setup, ready};
 
 fn client(target: ConnectTarget) -> PerfClient {
     PerfClient {
@@ -35,7 +35,7 @@ fn net(setup: &Setup, client: PerfClient) -> (Net, ClientHandle) {
     let mut net = Net::new(Link::default());
     let (application, handle) = client.application();
     let server = PerfService::default();
-    join(&mut net, setup, ALPN, server, vec![Box::new(application)]);
+    join(&mut net, setup, ALPN, server, vec![ready(application)]);
     (net, handle)
 }
 
@@ -196,7 +196,7 @@ fn an_unreachable_server_is_a_failure() {
         &setup,
         ALPN,
         PerfService::default(),
-        vec![Box::new(application)],
+        vec![ready(application)],
     );
     let results = results(&mut net, 120 * SECOND, &handle);
     assert_eq!((results.completed, results.failures_total), (0, 1));
@@ -254,7 +254,7 @@ fn refused_early_data_is_sent_again() {
             net.replace(0, setup.server("perf", PerfService::default()));
         }
         let (application, handle) = config.clone().application();
-        let node = net.add(setup.clients(vec![Box::new(application)]));
+        let node = net.add(setup.clients(vec![ready(application)]));
         net.run_until(10 * SECOND, |net| net.shard(node).clients_finished());
         let results = handle.take_results().unwrap();
         assert!(results.failures.is_empty(), "{:?}", results.failures);
@@ -318,7 +318,7 @@ fn others_are_connected_even_when_the_first_connection_fails() {
         &setup,
         ALPN,
         PerfService::default(),
-        vec![Box::new(application)],
+        vec![ready(application)],
     );
     let results = results(&mut net, 200 * SECOND, &handle);
     assert_eq!((results.completed, results.failures_total), (0, 3));
@@ -336,7 +336,7 @@ fn scripted(scripts: Vec<Script>, streams: usize) -> (RawLog, std::sync::Arc<Ser
         &setup,
         ALPN,
         PerfService::new(counters),
-        vec![Box::new(raw)],
+        vec![ready(raw)],
     );
     net.run_until(20 * SECOND, |_| log.all_ended(streams));
     net.run_for(Duration::from_millis(100));

@@ -41,7 +41,7 @@ fn config() -> HostConfig {
         gateway: None,
         accept_router_advertisements: false,
         mtu: 1500,
-        udp_ports: vec![UDP_PORT],
+        udp_ports: [UDP_PORT].into_iter().collect(),
         verify_checksums: true,
         tx_checksum: Checksum::Software,
         neighbours_max: 32,

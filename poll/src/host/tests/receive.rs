@@ -87,6 +87,27 @@ fn datagrams_for_others_have_their_reasons() {
 }
 
 #[test]
+fn udp_ports_open_and_close_while_the_hosts_of_a_port_run() {
+    let config = config();
+    let udp_ports = config.udp_ports.clone();
+    let hosts = [settled(config.clone()), settled(config)];
+    let (headers, _) = udp(PEER, "fd00::2", 5000);
+    let headers = UdpHeaders {
+        dst_port: 4434,
+        ..headers
+    };
+    let frame = udp_frame(&headers, b"hello");
+    let dropped = Verdict::Dropped(DropReason::ForeignUdpPort);
+    for (mut host, now) in hosts {
+        assert_eq!(host.receive(now, &frame), dropped);
+        udp_ports.insert(4434);
+        assert!(matches!(host.receive(now, &frame), Verdict::Udp { .. }));
+        udp_ports.remove(4434);
+        assert_eq!(host.receive(now, &frame), dropped);
+    }
+}
+
+#[test]
 fn messages_for_others_have_their_reasons() {
     let (mut host, now) = settled(config());
     let request = Message::EchoRequest {

@@ -1,0 +1,308 @@
+//! What an engine is made of.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::thread;
+
+use tracing::{info, warn};
+
+use super::source::Described;
+use super::{Engine, StartError};
+use crate::app::{Application, NewApplication};
+use crate::handle::{ClientConfig, Handle, HandleLimits, ServerConfig};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::run::{Prepared, RunError, RunOptions};
+use crate::shard::{ListenerConfig, ServiceConfig};
+
+/// Describes an engine, and starts it.
+#[must_use = "an engine begins with `start`"]
+pub struct Builder {
+    described: Described,
+    eal: Vec<String>,
+    limits: HandleLimits,
+    client: Option<ClientConfig>,
+    services: Vec<Service>,
+    drivers: Vec<Driver>,
+    signals: bool,
+}
+
+/// The shard that an application is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardInfo {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The name of its port.
+    pub port: String,
+    /// Its queue of that port: they are numbered from 0.
+    pub queue: u16,
+    /// Its lcore.
+    pub lcore: u32,
+}
+
+type Make = Arc<dyn Fn(&ShardInfo) -> Box<dyn Application> + Send + Sync>;
+
+struct Service {
+    port: String,
+    udp_port: u16,
+    config: ServerConfig,
+    make: Make,
+}
+
+struct Driver {
+    port: String,
+    make: Make,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            described: Described::Link {
+                queues: 1,
+                lcores: Vec::new(),
+            },
+            eal: Vec::new(),
+            limits: HandleLimits::default(),
+            client: None,
+            services: Vec::new(),
+            drivers: Vec::new(),
+            signals: false,
+        }
+    }
+
+    // Ports and shards; the last that is said counts.
+
+    /// Two ports joined in this process, `left` with the address `fd00:5701::1` and `right` with `fd00:5701::2`: what one
+    /// sends the other receives. It needs no device, no huge pages and no root. Both ends run on the first CPU of the
+    /// process, which sleeps when there is nothing to do. This is what a builder begins with.
+    pub fn link(self) -> Self {
+        self.link_on(1, &[])
+    }
+
+    /// The same with several queues, and so shards, on each end, driven by these lcores in turn.
+    pub fn link_on(mut self, queues: u16, lcores: &[u32]) -> Self {
+        let lcores = lcores.to_vec();
+        self.described = Described::Link { queues, lcores };
+        self
+    }
+
+    /// Ports, shards, bounds and all else from a file as the `engine` binary takes it (`configs/` has examples).
+    pub fn config_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.described = Described::File(file.into());
+        self
+    }
+
+    /// The same from a text.
+    pub fn config_text(mut self, yaml: impl Into<String>) -> Self {
+        self.described = Described::Text(yaml.into());
+        self
+    }
+
+    /// EAL arguments, instead of those of the configuration.
+    pub fn eal_arguments<A: Into<String>>(
+        mut self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.eal = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
+    // What runs on it.
+
+    /// A service on every shard of a port, run to completion: `make` makes one instance for each, on its lcore. The
+    /// configuration has one protocol (ALPN).
+    pub fn serve<A: Application + 'static>(
+        mut self,
+        port: impl Into<String>,
+        udp_port: u16,
+        config: ServerConfig,
+        make: impl Fn(&ShardInfo) -> A + Send + Sync + 'static,
+    ) -> Self {
+        self.services.push(Service {
+            port: port.into(),
+            udp_port,
+            config,
+            make: Arc::new(move |shard| Box::new(make(shard))),
+        });
+        self
+    }
+
+    /// An application on every shard of a port that opens connections, run to completion: `make` makes one instance for
+    /// each, on its lcore.
+    pub fn drive<A: Application + 'static>(
+        mut self,
+        port: impl Into<String>,
+        make: impl Fn(&ShardInfo) -> A + Send + Sync + 'static,
+    ) -> Self {
+        self.drivers.push(Driver {
+            port: port.into(),
+            make: Arc::new(move |shard| Box::new(make(shard))),
+        });
+        self
+    }
+
+    /// What [`Handle::connect`] uses.
+    pub fn client_config(mut self, config: ClientConfig) -> Self {
+        self.client = Some(config);
+        self
+    }
+
+    /// The bounds of what waits between shards and handles.
+    pub fn handle_limits(mut self, limits: HandleLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether SIGINT and SIGTERM drain the engine, and a second one ends it at once. Without, signals are the program's
+    /// own affair.
+    pub fn stop_on_signals(mut self, stop: bool) -> Self {
+        self.signals = stop;
+        self
+    }
+
+    /// Starts the engine, and waits until its shards run.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing is left running then; but when EAL had started, it cannot be started again in this
+    /// process.
+    pub fn start(self) -> Result<Engine, StartError> {
+        let plan = self.described.plan(self.eal.clone())?;
+        for note in &plan.notes {
+            warn!("{note}");
+        }
+        self.check(&plan)?;
+        let zero_copy = hugepages::is_installed();
+        if !zero_copy {
+            info!(
+                "this program has an allocator of its own: datagrams are copied once in each direction; \
+                 `hugepages::PacketAlloc` as the global allocator avoids that"
+            );
+        }
+        let stop = Arc::<AtomicBool>::default();
+        let (ready, started) = mpsc::channel();
+        let thread = {
+            let stop = Arc::clone(&stop);
+            thread::Builder::new()
+                .name("stoq-main".to_owned())
+                .spawn(move || self.run(&plan, stop, ready))
+        };
+        let system = |source| StartError::System {
+            what: "thread",
+            source,
+        };
+        let thread = thread.map_err(system)?;
+        match started.recv() {
+            Ok(handle) => Ok(Engine {
+                handle,
+                stop,
+                thread: Some(thread),
+                zero_copy,
+            }),
+            Err(mpsc::RecvError) => match thread.join() {
+                Ok(Err(error)) => Err(error.into()),
+                Ok(Ok(_)) => Err(StartError::Ended),
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        }
+    }
+
+    /// Whether what was asked for fits the plan.
+    fn check(&self, plan: &Plan) -> Result<(), StartError> {
+        let services = self.services.iter().map(|service| &service.port);
+        for port in services.chain(self.drivers.iter().map(|driver| &driver.port)) {
+            if !plan.ports.iter().any(|known| known.name == *port) {
+                let known: Vec<&str> = plan.ports.iter().map(|port| port.name.as_str()).collect();
+                return Err(StartError::UnknownPort {
+                    port: port.clone(),
+                    known: known.join(", "),
+                });
+            }
+        }
+        match self
+            .services
+            .iter()
+            .find(|service| service.config.alpns.len() != 1)
+        {
+            Some(service) => Err(StartError::Protocols(service.udp_port)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the main thread of the engine does.
+    fn run(
+        self,
+        plan: &Plan,
+        stop: Arc<AtomicBool>,
+        ready: mpsc::Sender<Handle>,
+    ) -> Result<Report, RunError> {
+        let mut prepared = Prepared::new(plan)?;
+        let ports = plan.shards.iter().map(|shard| shard.port);
+        let (handle, sides) = Handle::new(prepared.handle_ports()?, ports, self.limits);
+        if let Some(client) = &self.client {
+            handle.set_default_client_config(client.clone());
+        }
+        let mut couriers = Vec::new();
+        for (shard, side) in sides.into_iter().enumerate() {
+            let courier = side.courier;
+            couriers.push(Box::new(move || courier.run()) as Box<dyn FnOnce() + Send>);
+            let agent = side.agent;
+            prepared.add_agent(shard, Box::new(move || Box::new(agent())));
+        }
+        for (shard, shard_plan) in plan.shards.iter().enumerate() {
+            let info = ShardInfo {
+                name: shard_plan.name.clone(),
+                port: plan.ports[shard_plan.port].name.clone(),
+                queue: shard_plan.queue,
+                lcore: shard_plan.lcore,
+            };
+            for service in self.services.iter().filter(|own| own.port == info.port) {
+                let listener = service.listener(&prepared, shard, &info)?;
+                prepared.add_listener(shard, listener);
+            }
+            for driver in self.drivers.iter().filter(|own| own.port == info.port) {
+                prepared.add_client(shard, make(&driver.make, &info));
+            }
+        }
+        let options = RunOptions {
+            signals: self.signals,
+            stop,
+            couriers,
+            ready: Box::new(move || {
+                // Nobody waits any more: the engine runs on until it is stopped.
+                let _ = ready.send(handle);
+            }),
+        };
+        let outcome = prepared.run(options, &mut |_, _| {})?;
+        Ok(Report::new(&outcome.totals(plan)))
+    }
+}
+
+impl Service {
+    fn listener(
+        &self,
+        prepared: &Prepared<'_>,
+        shard: usize,
+        info: &ShardInfo,
+    ) -> Result<ListenerConfig, RunError> {
+        let mut server = self.config.quinn.clone();
+        server.transport_config(prepared.transport(shard, self.config.transport.as_ref())?);
+        let services = self.config.alpns.iter().map(|alpn| ServiceConfig {
+            alpn: alpn.clone(),
+            early_data: self.config.early_data,
+            application: make(&self.make, info),
+        });
+        Ok(ListenerConfig {
+            udp_port: self.udp_port,
+            server,
+            services: services.collect(),
+        })
+    }
+}
+
+fn make(make: &Make, info: &ShardInfo) -> NewApplication {
+    let (make, info) = (Arc::clone(make), info.clone());
+    Box::new(move || make(&info))
+}

@@ -1,0 +1,315 @@
+//! The agent: the application that speaks for the handles on a shard.
+//!
+//! It does what the queue of commands says, a bounded number in each turn, and gathers what happens into one batch,
+//! which goes to the courier at the end of the agent's part of the turn. When the courier is behind, the batch waits
+//! and grows. What bounds it is credit: nothing is read from a connection beyond what its handles have given credit for.
+
+mod conn;
+mod outbox;
+mod streams;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use self::conn::Conn;
+pub(super) use self::outbox::{Outbox, outbox};
+use super::command::{Command, Listen, StreamRef};
+use super::event::{Agreed, Event};
+use super::inner::Inner;
+use super::limits::HandleLimits;
+use super::link::Commands;
+use super::listener::ListenerInner;
+use super::{ConnectionError, ListenError};
+use crate::app::{
+    self, Application, ConnectTarget, Connection, ConnectionKey, Context, Dir, Side, StreamId,
+    VarInt,
+};
+
+/// Commands done in a turn, at most: what is left waits for the next one, while datagrams are received and sent.
+const COMMANDS_MAX: usize = 256;
+
+/// The application that speaks for the handles on a shard.
+pub(crate) struct Agent {
+    commands: Commands,
+    outbox: Outbox,
+    limits: HandleLimits,
+    /// By index of the key.
+    connections: Vec<Option<Box<Conn>>>,
+    listeners: FxHashMap<u16, Arc<ListenerInner>>,
+    /// The time of the last turn.
+    now: Instant,
+}
+
+impl Agent {
+    pub(super) fn new(commands: Commands, outbox: Outbox, limits: HandleLimits) -> Self {
+        Self {
+            commands,
+            outbox,
+            limits,
+            connections: Vec::new(),
+            listeners: FxHashMap::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn obey(&mut self, shard: &mut Context<'_>, command: Command) {
+        match command {
+            Command::Connect(target, inner) => self.connect(shard, &target, inner),
+            Command::Listen(listen) => self.listen(shard, *listen),
+            Command::Unlisten(udp_port) => {
+                shard.unlisten(udp_port);
+                self.listeners.remove(&udp_port);
+            }
+            Command::Reserve(key, dir, count) => self.on(shard, key, |conn, connection, outbox| {
+                conn.reserve(connection, dir, count, outbox);
+            }),
+            Command::Write(stream, bytes) => self.on_stream(shard, stream, |on| on.write(bytes)),
+            Command::Finish(stream) => self.on_stream(shard, stream, |on| on.finish()),
+            Command::Reset(stream, code) => self.on_stream(shard, stream, |on| on.reset(code)),
+            Command::Stop(stream, code) => self.on_stream(shard, stream, |on| on.stop(code)),
+            Command::Priority(stream, priority) => {
+                self.on_stream(shard, stream, |on| on.set_priority(priority))
+            }
+            Command::ReadCredit(stream, bytes) => {
+                self.on_stream(shard, stream, |on| on.credit(bytes))
+            }
+            Command::AcceptCredit(key, dir, count) => {
+                self.on(shard, key, |conn, connection, outbox| {
+                    conn.accept_credit(connection, dir, count, outbox)
+                })
+            }
+            Command::DatagramCredit(key, count) => {
+                self.on(shard, key, |conn, connection, outbox| {
+                    conn.datagram_credit(connection, count, outbox);
+                })
+            }
+            Command::Datagram(key, bytes) => self.on(shard, key, |conn, connection, outbox| {
+                conn.send_datagram(connection, bytes, outbox);
+            }),
+            Command::Close(key, code, reason) => self.on(shard, key, |_, connection, _| {
+                connection.close(code, reason);
+            }),
+            Command::Stats(key, reply) => self.on(shard, key, |_, connection, outbox| {
+                outbox.event(Event::Stats(reply, Box::new(connection.stats())));
+            }),
+        }
+    }
+
+    fn connect(&mut self, shard: &mut Context<'_>, target: &ConnectTarget, inner: Arc<Inner>) {
+        match shard.connect(target) {
+            Ok(key) => {
+                self.insert(Conn::new(key, target.remote, &self.limits));
+                self.outbox.event(Event::Begun(key, inner));
+            }
+            Err(error) => self.outbox.event(Event::NotBegun(inner, error.into())),
+        }
+    }
+
+    fn listen(&mut self, shard: &mut Context<'_>, listen: Listen) {
+        let early_data = listen.early_data;
+        let alpns = listen.alpns.into_iter().map(|alpn| (alpn, early_data));
+        let result = shard.listen(listen.udp_port, listen.server, alpns.collect());
+        let listener = listen.listener;
+        if result.is_ok() {
+            let listener = Arc::clone(&listener);
+            self.listeners.insert(listen.udp_port, listener);
+        }
+        self.outbox.event(Event::Listened {
+            listener,
+            reply: listen.reply,
+            result: result.map_err(|error| ListenError::from_shard(&error)),
+        });
+    }
+
+    fn insert(&mut self, conn: Conn) {
+        let index = conn.key.index as usize;
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, || None);
+        }
+        self.connections[index] = Some(Box::new(conn));
+    }
+
+    /// Does something with a connection, if it is still there.
+    fn on(
+        &mut self,
+        shard: &mut Context<'_>,
+        key: ConnectionKey,
+        apply: impl FnOnce(&mut Conn, &mut Connection<'_>, &mut Outbox),
+    ) {
+        let slot = self.connections.get_mut(key.index as usize);
+        if let Some(Some(conn)) = slot
+            && conn.key == key
+            && let Some(mut connection) = shard.connection(key)
+        {
+            apply(conn, &mut connection, &mut self.outbox);
+        }
+    }
+
+    fn on_stream(
+        &mut self,
+        shard: &mut Context<'_>,
+        stream: StreamRef,
+        apply: impl FnOnce(&mut streams::OnStream<'_, '_>),
+    ) {
+        self.on(shard, stream.key, |conn, connection, outbox| {
+            conn.on_stream(connection, stream.id, Some(stream.epoch), outbox, apply);
+        });
+    }
+
+    /// The connection that a callback is for.
+    fn called(
+        &mut self,
+        connection: &mut Connection<'_>,
+        apply: impl FnOnce(&mut Conn, &mut Connection<'_>, &mut Outbox),
+    ) {
+        let key = connection.key();
+        self.now = connection.now();
+        if let Some(Some(conn)) = self.connections.get_mut(key.index as usize)
+            && conn.key == key
+        {
+            apply(conn, connection, &mut self.outbox);
+        }
+    }
+}
+
+fn agreed(connection: &Connection<'_>) -> Box<Agreed> {
+    Box::new(Agreed {
+        alpn: connection.alpn().to_vec(),
+        identity: connection.peer_identity().cloned(),
+    })
+}
+
+impl Application for Agent {
+    fn connected(&mut self, connection: &mut Connection<'_>) {
+        let key = connection.key();
+        let early = connection.is_early_data();
+        let agreed = agreed(connection);
+        match connection.side() {
+            Side::Client => self.outbox.event(Event::Connected { key, early, agreed }),
+            Side::Server => {
+                let Some(listener) = self.listeners.get(&connection.local_udp_port()) else {
+                    // It was closed while the handshake ran.
+                    connection.close(VarInt::from_u32(0), bytes::Bytes::new());
+                    return;
+                };
+                let listener = Arc::clone(listener);
+                let remote = connection.remote_address();
+                self.insert(Conn::new(key, remote, &self.limits));
+                self.outbox.event(Event::Accepted {
+                    key,
+                    listener,
+                    remote,
+                    early,
+                    agreed,
+                });
+            }
+        }
+        self.called(connection, |conn, connection, outbox| {
+            conn.look(connection, outbox);
+        });
+    }
+
+    fn handshake_done(&mut self, connection: &mut Connection<'_>) {
+        let key = connection.key();
+        let accepted = connection.accepted_early_data();
+        let agreed = agreed(connection);
+        self.outbox.event(Event::HandshakeDone {
+            key,
+            accepted,
+            agreed,
+        });
+        let refused = !accepted && connection.side() == Side::Client;
+        self.called(connection, |conn, connection, outbox| {
+            if refused {
+                conn.forget_streams();
+            }
+            conn.look(connection, outbox);
+        });
+    }
+
+    fn opened(&mut self, connection: &mut Connection<'_>, dir: Dir) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.accept(connection, dir, outbox);
+        });
+    }
+
+    fn readable(&mut self, connection: &mut Connection<'_>, id: StreamId) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.on_stream(connection, id, None, outbox, |on| on.readable());
+            conn.look(connection, outbox);
+        });
+    }
+
+    fn writable(&mut self, connection: &mut Connection<'_>, id: StreamId) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.on_stream(connection, id, None, outbox, |on| on.writable());
+        });
+    }
+
+    fn finished(&mut self, connection: &mut Connection<'_>, id: StreamId) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.on_stream(connection, id, None, outbox, |on| on.acknowledged());
+        });
+    }
+
+    fn stopped(&mut self, connection: &mut Connection<'_>, id: StreamId, code: VarInt) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.on_stream(connection, id, None, outbox, |on| on.stopped(code));
+        });
+    }
+
+    fn available(&mut self, connection: &mut Connection<'_>, dir: Dir) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.reserve(connection, dir, 0, outbox);
+        });
+    }
+
+    fn datagrams(&mut self, connection: &mut Connection<'_>) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.read_datagrams(connection, outbox);
+            conn.look(connection, outbox);
+        });
+    }
+
+    fn datagrams_unblocked(&mut self, connection: &mut Connection<'_>) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.write_datagrams(connection, outbox);
+        });
+    }
+
+    fn closed(&mut self, key: ConnectionKey, reason: &app::ConnectionError) {
+        let slot = self.connections.get_mut(key.index as usize);
+        if let Some(slot) = slot
+            && slot.as_ref().is_some_and(|conn| conn.key == key)
+        {
+            *slot = None;
+            let reason = ConnectionError::from(reason.clone());
+            self.outbox.event(Event::Closed(key, reason));
+        }
+    }
+
+    fn timeout(&self) -> Option<Instant> {
+        let waits = !self.outbox.is_empty() || !self.commands.queue.is_empty();
+        waits.then_some(self.now)
+    }
+
+    fn every_turn(&self) -> bool {
+        true
+    }
+
+    fn run(&mut self, shard: &mut Context<'_>) {
+        self.now = shard.now();
+        for _ in 0..COMMANDS_MAX {
+            let Ok(command) = self.commands.queue.try_recv() else {
+                break;
+            };
+            self.obey(shard, command);
+        }
+        if self.commands.room_wanted() {
+            self.outbox.event(Event::Room);
+        }
+        self.outbox.flush();
+    }
+}

@@ -1,0 +1,64 @@
+//! What handles ask of a shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
+
+use super::inner::Inner;
+use super::listener::ListenerInner;
+use crate::app::{ConnectTarget, ConnectionKey};
+
+/// A stream, as handles name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StreamRef {
+    pub(super) key: ConnectionKey,
+    pub(super) id: StreamId,
+    /// Counts the times that the connection's streams were all forgotten: refused 0-RTT data, once at most.
+    pub(super) epoch: u8,
+}
+
+/// What handles ask of a shard. The shard does them in their order.
+pub(super) enum Command {
+    /// Begin a connection.
+    Connect(Box<ConnectTarget>, Arc<Inner>),
+    /// Accept connections on a UDP port.
+    Listen(Box<Listen>),
+    /// Accept no more on it.
+    Unlisten(u16),
+    /// Open so many streams, as the peer permits.
+    Reserve(ConnectionKey, Dir, u32),
+    /// Write all of it.
+    Write(StreamRef, Bytes),
+    /// Nothing more is written.
+    Finish(StreamRef),
+    /// Give up sending.
+    Reset(StreamRef, VarInt),
+    /// Give up receiving.
+    Stop(StreamRef, VarInt),
+    /// Of streams that want to send, the ones with the highest number go first.
+    Priority(StreamRef, i32),
+    /// So many more bytes may be read ahead.
+    ReadCredit(StreamRef, usize),
+    /// So many more streams may wait to be accepted.
+    AcceptCredit(ConnectionKey, Dir, u32),
+    /// So many more datagrams may wait to be read.
+    DatagramCredit(ConnectionKey, u32),
+    /// Send an unreliable datagram.
+    Datagram(ConnectionKey, Bytes),
+    /// End the connection.
+    Close(ConnectionKey, VarInt, Bytes),
+    /// Tell what is counted.
+    Stats(ConnectionKey, oneshot::Sender<ConnectionStats>),
+}
+
+/// A listener on one shard.
+pub(super) struct Listen {
+    pub(super) udp_port: u16,
+    pub(super) server: quinn_proto::ServerConfig,
+    pub(super) alpns: Vec<Vec<u8>>,
+    pub(super) early_data: bool,
+    pub(super) listener: Arc<ListenerInner>,
+    pub(super) reply: oneshot::Sender<Result<(), super::ListenError>>,
+}

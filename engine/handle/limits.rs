@@ -1,0 +1,35 @@
+//! The bounds of what waits between a shard and its handles.
+
+/// Bounds of the queues between a shard and the handles to its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandleLimits {
+    /// Commands that wait for a shard, of all handles together; with more, tasks wait.
+    pub commands: usize,
+    /// Bytes of a stream that are read ahead of its [`RecvStream`](super::RecvStream); with more, the peer is held up
+    /// by flow control. They are packet memory, mostly.
+    pub read_ahead: usize,
+    /// Bytes of a stream that are written ahead of what QUIC's send buffer takes; with more,
+    /// [`write`](super::SendStream::write) waits.
+    pub write_ahead: usize,
+    /// Streams of the peer that wait to be accepted, of each direction and connection; with more, the peer gets no
+    /// credit for new ones.
+    pub streams: u32,
+    /// Unreliable datagrams that wait to be read, of a connection; with more, the oldest of those behind them are
+    /// dropped.
+    pub datagrams: u32,
+    /// Bytes of unreliable datagrams that wait to be sent, of a connection.
+    pub datagram_bytes: usize,
+}
+
+impl Default for HandleLimits {
+    fn default() -> Self {
+        Self {
+            commands: 4_096,
+            read_ahead: 512 * 1024,
+            write_ahead: 512 * 1024,
+            streams: 256,
+            datagrams: 512,
+            datagram_bytes: 256 * 1024,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The engine from any thread: futures that need no particular runtime, with names and semantics as in quinn.
+//!
+//! ```text
+//!   application threads                         a courier a shard                      the shard's lcore
+//!
+//!   Handle, Connection,    bounded queue of commands, one a shard ─────────────────►   Agent (an Application)
+//!   SendStream, RecvStream                                                               │
+//!        ▲                  fills queues,                 one batch of events a turn     │
+//!        └──── wakes tasks ─ under locks ◄── Courier ◄───────────────────────────────────┘
+//! ```
+//!
+//! Bytes cross as [`Bytes`](bytes::Bytes), in both directions, and are not copied: what is received may be packet memory
+//! of the port. The lcore takes no lock and wakes no task but, once a turn, the courier.
+//!
+//! # Backpressure
+//!
+//! Everything that waits is bounded ([`HandleLimits`]), and who meets a bound waits:
+//!
+//! * the queue of commands: whoever writes, sends a datagram or asks for statistics;
+//! * what a stream has on the way to the shard, and behind that QUIC's send window: whoever writes to it;
+//! * what was read ahead of a stream: the peer, by flow control; streams that nobody accepts likewise;
+//! * unreliable datagrams that nobody reads: the oldest of them are dropped.
+//!
+//! # Dropping
+//!
+//! As in quinn: a dropped [`SendStream`] is finished, a dropped [`RecvStream`] stopped with code 0, and the last handle of
+//! a connection closes it with code 0. Futures are cancel-safe where their documentation says so.
+
+mod agent;
+mod command;
+mod config;
+mod connecting;
+mod connection;
+mod courier;
+mod error;
+mod event;
+mod inner;
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+mod io;
+mod limits;
+mod link;
+mod listener;
+mod recv_stream;
+mod routes;
+mod send_stream;
+mod waiters;
+
+use std::fmt;
+use std::net::SocketAddrV6;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::oneshot;
+use quinn_proto::Side;
+use rustls::pki_types::ServerName;
+
+pub(crate) use self::agent::Agent;
+use self::agent::outbox;
+use self::command::{Command, Listen};
+pub use self::config::{ClientConfig, ServerConfig};
+pub use self::connecting::{Connecting, ZeroRttAccepted};
+pub use self::connection::{
+    AcceptBi, AcceptUni, Closed, Connection, HandshakeDone, OpenBi, OpenUni, ReadDatagram,
+    SendDatagram,
+};
+pub(crate) use self::courier::Courier;
+pub use self::error::{
+    ClosedStream, ConnectError, ConnectionError, ListenError, ReadError, ReadExactError,
+    ReadToEndError, SendDatagramError, StoppedError, WriteError,
+};
+use self::inner::Inner;
+pub use self::limits::HandleLimits;
+use self::link::{Link, link};
+use self::listener::ListenerInner;
+pub use self::listener::{AcceptConnection, Listener};
+pub use self::recv_stream::RecvStream;
+pub(crate) use self::routes::HandlePort;
+pub use self::send_stream::SendStream;
+use crate::app::ConnectTarget;
+
+/// The engine, as the rest of the program sees it. Clones are the same engine.
+///
+/// It does not keep the engine running: that is [`Engine`](crate::Engine)'s part. Once the engine has stopped, everything
+/// that is asked of it fails with `EngineStopped`.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+struct Shared {
+    ports: Vec<HandlePort>,
+    shards: Vec<Shard>,
+    /// Counts connections, so that they are spread over shards.
+    next: AtomicUsize,
+    default_client: Mutex<Option<ClientConfig>>,
+}
+
+/// The way to a shard.
+struct Shard {
+    port: usize,
+    link: Arc<Link>,
+}
+
+/// A shard's side of a [`Handle`]: what runs on its lcore, and on a thread of the control plane.
+pub(crate) struct ShardSide {
+    /// Makes the agent.
+    pub(crate) agent: Box<dyn FnOnce() -> Agent + Send>,
+    /// Runs until the agent is dropped.
+    pub(crate) courier: Courier,
+}
+
+impl Handle {
+    /// A handle to shards on `ports`, given by their index for each shard, and what has to run for it.
+    pub(crate) fn new(
+        ports: Vec<HandlePort>,
+        shards: impl IntoIterator<Item = usize>,
+        limits: HandleLimits,
+    ) -> (Self, Vec<ShardSide>) {
+        let mut sides = Vec::new();
+        let shards = shards.into_iter().map(|port| {
+            let (link, commands) = link(limits);
+            let (outbox, (batches, empty)) = outbox();
+            let courier = Courier::new(Arc::clone(&link), batches, empty);
+            sides.push(ShardSide {
+                agent: Box::new(move || Agent::new(commands, outbox, limits)),
+                courier,
+            });
+            Shard { port, link }
+        });
+        let shards = shards.collect();
+        let shared = Shared {
+            ports,
+            shards,
+            next: AtomicUsize::new(0),
+            default_client: Mutex::new(None),
+        };
+        (Self(Arc::new(shared)), sides)
+    }
+
+    /// What [`connect`](Self::connect) uses from now on.
+    pub fn set_default_client_config(&self, config: ClientConfig) {
+        *self.default_client() = Some(config);
+    }
+
+    fn default_client(&self) -> std::sync::MutexGuard<'_, Option<ClientConfig>> {
+        let lock = self.0.default_client.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a connection to `remote`, whose certificate has to be for `server_name`, with the default configuration.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; what goes wrong later, the [`Connecting`] tells.
+    pub fn connect(
+        &self,
+        remote: SocketAddrV6,
+        server_name: &str,
+    ) -> Result<Connecting, ConnectError> {
+        let config = self.default_client().clone();
+        let config = config.ok_or(ConnectError::NoDefaultClientConfig)?;
+        self.connect_with(config, remote, server_name)
+    }
+
+    /// Begins a connection with a given configuration.
+    ///
+    /// It leaves by the port that has the address on its link, or else a gateway. Connections are spread over the shards
+    /// of the port in turn.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; what goes wrong later, the [`Connecting`] tells.
+    pub fn connect_with(
+        &self,
+        config: ClientConfig,
+        remote: SocketAddrV6,
+        server_name: &str,
+    ) -> Result<Connecting, ConnectError> {
+        let shared = &*self.0;
+        let port = routes::find(&shared.ports, remote)?;
+        if ServerName::try_from(server_name).is_err() {
+            let name = server_name.to_owned();
+            return Err(ConnectError::InvalidServerName(name));
+        }
+        let link = shared.next_shard(port);
+        if link.is_stopped() {
+            return Err(ConnectError::EngineStopped);
+        }
+        let mut quinn = config.quinn;
+        quinn.transport_config(shared.ports[port].transport(config.transport.as_ref())?);
+        let target = ConnectTarget {
+            remote,
+            server_name: server_name.to_owned(),
+            config: quinn,
+            early_data: config.early_data,
+        };
+        let inner = Arc::new(Inner::new(Arc::clone(link), Side::Client, remote));
+        let connection = Connection::new(Arc::clone(&inner));
+        link.send(Command::Connect(Box::new(target), inner));
+        Ok(Connecting::new(&connection))
+    }
+
+    /// Accepts connections on a UDP port, on all ports and shards of the engine.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub async fn listen(
+        &self,
+        udp_port: u16,
+        config: ServerConfig,
+    ) -> Result<Listener, ListenError> {
+        let shared = &*self.0;
+        let inner = ListenerInner::new(udp_port, config.backlog, shared.shards.len());
+        let inner = Arc::new(inner);
+        let mut replies = Vec::new();
+        for shard in &shared.shards {
+            let mut server = config.quinn.clone();
+            let port = &shared.ports[shard.port];
+            server.transport_config(port.transport(config.transport.as_ref())?);
+            let (reply, answer) = oneshot::channel();
+            replies.push((&shard.link, answer));
+            shard.link.send(Command::Listen(Box::new(Listen {
+                udp_port,
+                server,
+                alpns: config.alpns.clone(),
+                early_data: config.early_data,
+                listener: Arc::clone(&inner),
+                reply,
+            })));
+        }
+        let mut links = Vec::new();
+        let mut failed = None;
+        for (link, answer) in replies {
+            match answer.await.unwrap_or(Err(ListenError::EngineStopped)) {
+                Ok(()) => links.push(Arc::clone(link)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // Dropped when a shard has failed, so that the others accept nothing.
+        let listener = Listener::new(inner, links);
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                for port in &shared.ports {
+                    port.udp_ports.insert(udp_port);
+                }
+                Ok(listener)
+            }
+        }
+    }
+
+    /// True when the engine has stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.0.shards.iter().all(|shard| shard.link.is_stopped())
+    }
+}
+
+impl Shared {
+    /// The shards of a port take turns.
+    fn next_shard(&self, port: usize) -> &Arc<Link> {
+        let of_port = || self.shards.iter().filter(|shard| shard.port == port);
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % of_port().count();
+        // Every port has a shard, or no route would lead to it.
+        &of_port().nth(turn).expect("counted above").link
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("ports", &self.0.ports.len())
+            .field("shards", &self.0.shards.len())
+            .finish()
+    }
+}
