@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::handle::{ConnectError, ConnectionError};
+
 /// Why there is no pool.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -31,9 +33,12 @@ pub enum NewPoolError {
         /// The longest.
         max: Duration,
     },
-    /// The system gave no random numbers or no thread.
-    #[error("pool: the system gave no thread, or no random numbers, to run it with: {0}")]
-    System(#[from] io::Error),
+    /// The system gave no thread.
+    #[error("pool: the system gave no thread to run it on: {0}")]
+    Thread(#[from] io::Error),
+    /// The system gave no random numbers.
+    #[error("pool: the system gave no random numbers")]
+    Random,
 }
 
 /// Why no connection is lent.
@@ -85,6 +90,12 @@ pub enum PoolError {
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum OpenError {
+    /// It could not be begun.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Its handshake failed.
+    #[error("the handshake failed: {0}")]
+    Handshake(#[source] ConnectionError),
     /// The handshake took too long.
     #[error("no handshake within {after:?}")]
     TimedOut {
@@ -92,7 +103,7 @@ pub enum OpenError {
         after: Duration,
     },
     /// The client configuration of the key is not one of this pool's.
-    #[error("the client configuration was not registered with this pool")]
+    #[error("the client configuration was not registered with this pool; see Pool::register")]
     UnknownClient,
     /// The connection was opened, and ended before it had lasted as long as `settle` of the configuration.
     #[error("the connection ended as soon as it was open")]
@@ -102,6 +113,12 @@ pub enum OpenError {
 impl OpenError {
     /// Whether it is of no use to try again.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::UnknownClient)
+        match self {
+            // A router may show up.
+            Self::Connect(error) => !matches!(error, ConnectError::NoRoute(_)),
+            Self::Handshake(error) => *error == ConnectionError::EngineStopped,
+            Self::UnknownClient => true,
+            Self::TimedOut { .. } | Self::ShortLived => false,
+        }
     }
 }

@@ -223,7 +223,7 @@ impl<O: Opener> Keeper<O> {
                 let (peer, slot) = (*peer, *slot);
                 if let Poll::Ready(accepted) = future.as_mut().poll(&mut context) {
                     self.tasks.remove(key);
-                    (self.shared).with_state(|state| state.early(now, peer, slot, accepted));
+                    (self.shared).with_state(|state| state.confirmed(now, peer, slot, accepted));
                 }
             }
             Work::Received(slot, future) => {

@@ -13,7 +13,7 @@ pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A new connection.
 pub(super) struct Opened<C> {
     pub connection: C,
-    /// When it may carry early data: whether the server accepts that, once it is known.
+    /// Of one whose handshake is not complete: whether the server accepts early data, once it is known.
     pub early: Option<Boxed<bool>>,
 }
 
@@ -24,8 +24,8 @@ pub(super) trait Opener: Send + Sync + 'static {
         Instant::now()
     }
 
-    /// How many shards connections can be spread over.
-    fn shards(&self) -> usize;
+    /// How many shards connections to a peer can be spread over.
+    fn shards(&self, key: &PeerKey) -> usize;
 
     /// Opens a connection, from this shard if that can be.
     fn open(

@@ -8,7 +8,7 @@ use super::back_off::Delay;
 use super::config::PoolConfig;
 use super::health::Checkup;
 use super::roster::Roster;
-use super::slot::{Early, Held, Pooled, Slot, SlotId};
+use super::slot::{Held, Pooled, Slot, SlotId};
 use super::{OpenError, PeerKey};
 
 /// An attempt to open a connection. Never used twice.
@@ -56,6 +56,8 @@ impl<C> Entry<C> {
 
 pub(super) struct Peer<C> {
     pub roster: Arc<Roster<C>>,
+    /// How many connections can be spread over.
+    pub shards: usize,
     pub entries: Vec<Entry<C>>,
     pub openings: Vec<Opening>,
     /// First come, first served.
@@ -69,9 +71,10 @@ pub(super) struct Peer<C> {
 }
 
 impl<C: Pooled> Peer<C> {
-    pub fn new(now: Instant, roster: Arc<Roster<C>>) -> Self {
+    pub fn new(now: Instant, roster: Arc<Roster<C>>, shards: usize) -> Self {
         Self {
             roster,
+            shards,
             entries: Vec::new(),
             openings: Vec::new(),
             queue: VecDeque::new(),
@@ -179,7 +182,7 @@ impl<C: Pooled> Peer<C> {
     pub fn settle(&mut self, now: Instant, config: &PoolConfig) {
         for entry in &mut self.entries {
             if !entry.settled
-                && entry.slot.early() != Early::Pending
+                && !entry.slot.is_early()
                 && now.duration_since(entry.opened) >= config.settle
             {
                 entry.settled = true;

@@ -36,7 +36,6 @@ impl<O: Opener> Shared<O> {
                     Arc::clone(&config),
                     Arc::clone(&directory),
                     home.clone(),
-                    opener.shards(),
                     seed,
                 )),
                 opener,
@@ -57,7 +56,8 @@ impl<O: Opener> Shared<O> {
         if let Some(roster) = self.directory.with(key, Arc::clone) {
             return Ok(roster);
         }
-        self.with_state(|state| state.register(self.opener.now(), key))
+        let shards = self.opener.shards(key);
+        self.with_state(|state| state.register(self.opener.now(), key, shards))
     }
 
     /// A lease by the key of the peer.

@@ -9,7 +9,7 @@
 //! lease is returned either before that look, or with the bit seen.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 const LEASE: u64 = 1;
@@ -63,22 +63,11 @@ impl Load {
     }
 }
 
-/// What is known of early data on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Early {
-    /// It was lent with its handshake complete.
-    Unused = 0,
-    /// What is sent now may be early data.
-    Pending = 1,
-    Accepted = 2,
-    Rejected = 3,
-}
-
 /// See the module.
 pub(super) struct Slot<C> {
     word: AtomicU64,
-    early: AtomicU8,
+    /// Its handshake is not complete: it is lent for early data.
+    early: AtomicBool,
     connection: C,
     pub(super) id: SlotId,
     pub(super) peer: PeerId,
@@ -100,10 +89,9 @@ pub(super) struct Origin {
 
 impl<C> Slot<C> {
     pub fn new(connection: C, early: bool, origin: Origin) -> Self {
-        let early = if early { Early::Pending } else { Early::Unused };
         Self {
             word: AtomicU64::new(0),
-            early: AtomicU8::new(early as u8),
+            early: AtomicBool::new(early),
             connection,
             id: origin.id,
             peer: origin.peer,
@@ -155,17 +143,12 @@ impl<C> Slot<C> {
             .is_ok()
     }
 
-    pub fn early(&self) -> Early {
-        match self.early.load(Ordering::Acquire) {
-            1 => Early::Pending,
-            2 => Early::Accepted,
-            3 => Early::Rejected,
-            _ => Early::Unused,
-        }
+    pub fn is_early(&self) -> bool {
+        self.early.load(Ordering::Relaxed)
     }
 
-    pub fn set_early(&self, early: Early) {
-        self.early.store(early as u8, Ordering::Release);
+    pub fn set_confirmed(&self) {
+        self.early.store(false, Ordering::Relaxed);
     }
 
     fn put_back(&self) {

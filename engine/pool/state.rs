@@ -21,7 +21,7 @@ use super::config::PoolConfig;
 use super::health::Checkup;
 use super::peer::{Entry, OpenId, Opening, Peer, WaiterKey};
 use super::roster::{Directory, Roster};
-use super::slot::{Early, Held, Home, Origin, PeerId, Pooled, Slot, SlotId};
+use super::slot::{Held, Home, Origin, PeerId, Pooled, Slot, SlotId};
 use super::{OpenError, PeerKey, PoolError, PoolStats};
 
 /// Why a connection is no longer of the pool.
@@ -116,7 +116,8 @@ pub(super) struct State<C> {
     starved: VecDeque<PeerId>,
     /// Whether there are such, for those who return leases.
     starving: Arc<AtomicBool>,
-    /// Connections per shard, those being opened among them.
+    /// Connections by shard, those being opened among them. A shard is a number within the port that leads to a peer, so
+    /// with several ports this is a rough figure: it decides only where a peer's own connections do not.
     shards: Vec<usize>,
     next_id: u64,
     /// When the keeper has to look at the time again.
@@ -132,12 +133,11 @@ pub(super) struct State<C> {
 }
 
 impl<C: Pooled> State<C> {
-    /// `shards` is how many connections can be spread over; `seed` is for jitter.
+    /// `seed` is for jitter.
     pub fn new(
         config: Arc<PoolConfig>,
         directory: Arc<Directory<C>>,
         home: Weak<dyn Home>,
-        shards: usize,
         seed: u64,
     ) -> Self {
         Self {
@@ -149,7 +149,7 @@ impl<C: Pooled> State<C> {
             waiters: Slab::new(),
             starved: VecDeque::new(),
             starving: Arc::default(),
-            shards: vec![0; shards.max(1)],
+            shards: Vec::new(),
             next_id: 0,
             due: None,
             closed: false,
@@ -161,8 +161,13 @@ impl<C: Pooled> State<C> {
         }
     }
 
-    /// The peer of this key, remembered from now on.
-    pub fn register(&mut self, now: Instant, key: &PeerKey) -> Result<Arc<Roster<C>>, PoolError> {
+    /// The peer of this key, remembered from now on, whose connections can be spread over so many shards.
+    pub fn register(
+        &mut self,
+        now: Instant,
+        key: &PeerKey,
+        shards: usize,
+    ) -> Result<Arc<Roster<C>>, PoolError> {
         if self.closed {
             return Err(PoolError::Closed);
         }
@@ -178,7 +183,12 @@ impl<C: Pooled> State<C> {
         let id = PeerId(self.next_id());
         let roster = Arc::new(Roster::new(key.clone(), id));
         self.directory.insert(Arc::clone(&roster));
-        self.peers.insert(id, Peer::new(now, Arc::clone(&roster)));
+        let shards = shards.max(1);
+        if self.shards.len() < shards {
+            self.shards.resize(shards, 0);
+        }
+        self.peers
+            .insert(id, Peer::new(now, Arc::clone(&roster), shards));
         self.due_by(now + self.config.idle_timeout);
         Ok(roster)
     }
@@ -350,17 +360,11 @@ impl<C: Pooled> State<C> {
         self.evict(now, peer, slot, Eviction::Broken);
     }
 
-    /// The server's word on early data.
-    pub fn early(&mut self, now: Instant, peer_id: PeerId, slot: SlotId, accepted: bool) {
-        let entry = self
-            .peers
-            .get_mut(&peer_id)
-            .and_then(|peer| peer.entry(slot));
-        if let Some(entry) = entry {
-            entry.slot.set_early(match accepted {
-                true => Early::Accepted,
-                false => Early::Rejected,
-            });
+    /// The handshake of a connection that was lent early is complete, with its early data accepted or not.
+    pub fn confirmed(&mut self, now: Instant, id: PeerId, slot: SlotId, accepted: bool) {
+        if let Some(entry) = self.peers.get_mut(&id).and_then(|peer| peer.entry(slot)) {
+            entry.slot.set_confirmed();
+            self.stats.early_refused += u64::from(!accepted);
             self.due_by(now);
         }
     }
@@ -553,7 +557,7 @@ impl<C: Pooled> State<C> {
             _ => false,
         };
         let young = now.duration_since(entry.opened) < self.config.settle;
-        if fault && !entry.settled && (young || slot.early() == Early::Pending) {
+        if fault && !entry.settled && (young || slot.is_early()) {
             let failures = peer.delay.failures();
             self.count_failure(now, id, failures, OpenError::ShortLived);
         }
@@ -579,7 +583,7 @@ impl<C: Pooled> State<C> {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let shard = (0..self.shards.len())
+        let shard = (0..peer.shards)
             .min_by_key(|shard| (peer.on_shard(*shard), self.shards[*shard]))
             .unwrap_or(0);
         peer.openings.push(Opening {

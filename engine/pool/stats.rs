@@ -12,6 +12,8 @@ pub struct PoolStats {
     pub opens: u64,
     /// Of the connections opened, those that were lent before their handshake was complete.
     pub opens_early: u64,
+    /// Of those, the ones whose early data the server did not take.
+    pub early_refused: u64,
     /// Attempts that led to no connection, or to one that ended as soon as it was open.
     pub open_failures: u64,
     /// Connections closed because nobody took them.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::health::Advice;
-use super::slot::{Early, PeerId, Pooled, SlotId};
+use super::slot::{PeerId, Pooled, SlotId};
 use super::state::{Eviction, State};
 use super::{OpenError, PoolError};
 
@@ -72,8 +72,8 @@ impl<C: Pooled> State<C> {
         let mut evicted: Vec<(SlotId, Eviction)> = Vec::new();
         let mut due = Vec::new();
         for entry in &mut peer.entries {
-            let pending = entry.slot.early() == Early::Pending;
-            if !entry.settled && !pending {
+            let early = entry.slot.is_early();
+            if !entry.settled && !early {
                 due.push(entry.opened + config.settle);
             }
             let idle = entry.look(now);
@@ -86,7 +86,7 @@ impl<C: Pooled> State<C> {
                 _ => {}
             }
             due.push(now + config.idle_timeout / LOOKS);
-            if pending {
+            if early {
                 let end = entry.opened + config.open_timeout;
                 if end <= now {
                     evicted.push((entry.slot.id, Eviction::Unhealthy));

@@ -120,7 +120,6 @@ impl Pooled for FakeConnection {
 
 /// An attempt to open a connection.
 pub struct Attempt {
-    pub key: PeerKey,
     pub shard: usize,
     promise: Promise<Result<Opened<FakeConnection>, OpenError>>,
 }
@@ -224,15 +223,11 @@ impl Opener for Fake {
         self.0.now.lock().unwrap().unwrap()
     }
 
-    fn shards(&self) -> usize {
+    fn shards(&self, _: &PeerKey) -> usize {
         self.0.shards.load(Ordering::SeqCst)
     }
 
-    fn open(
-        &self,
-        key: &PeerKey,
-        shard: usize,
-    ) -> Boxed<Result<Opened<FakeConnection>, OpenError>> {
+    fn open(&self, _: &PeerKey, shard: usize) -> Boxed<Result<Opened<FakeConnection>, OpenError>> {
         let promise = Promise::default();
         let future = promise.future();
         if self.0.eager.load(Ordering::SeqCst) {
@@ -241,11 +236,11 @@ impl Opener for Fake {
                 early: None,
             }));
         } else {
-            self.0.attempts.lock().unwrap().push(Attempt {
-                key: key.clone(),
-                shard,
-                promise,
-            });
+            self.0
+                .attempts
+                .lock()
+                .unwrap()
+                .push(Attempt { shard, promise });
         }
         future
     }

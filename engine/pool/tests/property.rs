@@ -171,7 +171,9 @@ impl Run {
                 attempt(place).map(|place| world.accept_early(place));
             }
             Event::Refuse(place) => {
-                attempt(place).map(|place| world.refuse(place));
+                attempt(place)
+                    .into_iter()
+                    .for_each(|place| world.refuse(place));
             }
             Event::Close(place) => made(place).iter().for_each(|facts| facts.close()),
             Event::CloseSilently(place) => {

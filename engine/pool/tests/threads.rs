@@ -44,7 +44,7 @@ impl Drop for Counted {
 impl Opener for Prompt {
     type Connection = Counted;
 
-    fn shards(&self) -> usize {
+    fn shards(&self, _: &PeerKey) -> usize {
         2
     }
 
