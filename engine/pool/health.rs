@@ -72,12 +72,12 @@ impl Checkup {
         match self.pinged {
             Some(pinged) if now.duration_since(pinged) >= health.deadline => Advice::GiveUp,
             Some(pinged) => {
-                self.next = pinged + health.deadline;
+                self.next = (now + health.interval).min(pinged + health.deadline);
                 Advice::Nothing
             }
             None => {
                 self.pinged = Some(now);
-                self.next = now + health.deadline;
+                self.next = now + health.interval.min(health.deadline);
                 Advice::Ping
             }
         }
@@ -137,6 +137,20 @@ mod tests {
         let end = now + 5 * SECOND;
         assert_eq!(checkup.look(end, &health), Advice::Ask);
         assert_eq!(checkup.answered(end, 0, &health), Advice::GiveUp);
+    }
+
+    #[test]
+    fn a_deadline_of_several_intervals_is_not_waited_out() {
+        let (start, health, mut checkup) = checkup();
+        let health = health.interval(SECOND).deadline(3 * SECOND);
+        let mut now = start + 15 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.answered(now, 0, &health), Advice::Ping);
+        for expected in [Advice::Nothing, Advice::Nothing, Advice::GiveUp] {
+            now += SECOND;
+            assert_eq!(checkup.look(now, &health), Advice::Ask);
+            assert_eq!(checkup.answered(now, 0, &health), expected);
+        }
     }
 
     #[test]
