@@ -32,10 +32,11 @@ test: venv ## formatting, clippy, docs, then unit, property, integration and pee
 peers: venv ## only the tests of the engine as a process: peers, devices, bad input
 	$(CARGO) test --test system
 
-bench: setup ## micro-benchmarks, the engine against its ceilings, and at scale beside quinn (about half an hour)
+bench: setup ## micro-benchmarks, the engine against its ceilings, at scale, and its API beside quinn (about 40 minutes)
 	$(CARGO) bench -p bench
 	$(CARGO) run --release -p bench --bin compare
 	$(CARGO) run --release -p bench --bin scale
+	$(CARGO) run --release -p bench --bin api
 
 # SEEDS=n: that many simulated worlds from a random seed on, instead.
 soak: setup ## minutes of load, with memory and buffers watched; SEEDS=n: n simulated worlds

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hdrhistogram::Histogram;
-use stoq::{ClientConfig, Connection, Engine, Identity, Listener, ServerConfig, Trust};
+use stoq::{ClientConfig, Connection, Engine, Identity, Listener, ServerConfig};
 
 /// Datagrams are received into, and sent from, packet memory without copying.
 #[global_allocator]
@@ -29,13 +29,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let engine = Engine::builder().link().start()?;
     let handle = engine.handle();
-    let identity = Identity::self_signed(&["localhost".to_owned()])?;
+    let identity = Identity::self_signed(["localhost"])?;
     let config = ServerConfig::new(&identity, ["ping"])?;
     let listener = handle.listen(4433, config).await?;
     tokio::spawn(answer(listener));
 
-    let trust = Trust::Certificate(identity.chain()[0].clone());
-    let config = ClientConfig::new(&trust, ["ping"])?;
+    let config = ClientConfig::new(&identity.trust(), ["ping"])?;
     let server = "[fd00:5701::2]:4433".parse()?;
     let connection = handle.connect_with(config, server, "localhost")?.await?;
     println!(

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use stoq::{ClientConfig, Connection, Engine, Identity, Listener, ServerConfig, Trust};
+use stoq::{ClientConfig, Connection, Engine, Identity, Listener, ServerConfig};
 
 /// Datagrams are received into, and sent from, packet memory without copying.
 #[global_allocator]
@@ -18,13 +18,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::builder().link().start()?;
     let handle = engine.handle();
 
-    let identity = Identity::self_signed(&["localhost".to_owned()])?;
+    let identity = Identity::self_signed(["localhost"])?;
     let config = ServerConfig::new(&identity, ["echo"])?;
     let listener = handle.listen(4433, config).await?;
     tokio::spawn(serve(listener));
 
-    let trust = Trust::Certificate(identity.chain()[0].clone());
-    let config = ClientConfig::new(&trust, ["echo"])?;
+    let config = ClientConfig::new(&identity.trust(), ["echo"])?;
     let server = "[fd00:5701::2]:4433".parse()?;
     let connection = handle.connect_with(config, server, "localhost")?.await?;
     println!("connected to {}", connection.remote_address());

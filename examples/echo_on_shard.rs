@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stoq::app::{Application, ConnectTarget, Connection, ConnectionKey, Context, ReadEnd};
-use stoq::{Dir, Engine, Identity, ServerConfig, StreamId, Trust, VarInt};
+use stoq::{Dir, Engine, Identity, ServerConfig, StreamId, VarInt};
 
 /// Datagrams are received into, and sent from, packet memory without copying.
 #[global_allocator]
@@ -21,8 +21,8 @@ const ROUNDS: u32 = 10_000;
 const MESSAGE: &[u8] = b"as fast as it goes";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let identity = Identity::self_signed(&["localhost".to_owned()])?;
-    let trust = Trust::Certificate(identity.chain()[0].clone());
+    let identity = Identity::self_signed(["localhost"])?;
+    let trust = identity.trust();
     let target = ConnectTarget {
         remote: "[fd00:5701::2]:4433".parse()?,
         server_name: "localhost".to_owned(),

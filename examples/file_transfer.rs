@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
-use stoq::{ClientConfig, Engine, Identity, Listener, ServerConfig, Trust};
+use stoq::{ClientConfig, Engine, Identity, Listener, ServerConfig};
 use tokio::io::AsyncReadExt;
 
 /// Datagrams are received into, and sent from, packet memory without copying.
@@ -35,13 +35,12 @@ async fn main() -> Result<(), Failure> {
 
     let engine = Engine::builder().link().start()?;
     let handle = engine.handle();
-    let identity = Identity::self_signed(&["localhost".to_owned()])?;
+    let identity = Identity::self_signed(["localhost"])?;
     let config = ServerConfig::new(&identity, ["file"])?;
     let listener = handle.listen(4433, config).await?;
     let receiver = tokio::spawn(receive(listener));
 
-    let trust = Trust::Certificate(identity.chain()[0].clone());
-    let config = ClientConfig::new(&trust, ["file"])?;
+    let config = ClientConfig::new(&identity.trust(), ["file"])?;
     let server = "[fd00:5701::2]:4433".parse()?;
     let connection = handle.connect_with(config, server, "localhost")?.await?;
     let mut stream = connection.open_uni().await?;

@@ -17,7 +17,7 @@ use stoq::pool::{BackOff, Health, OpenError, PeerKey, Pool, PoolConfig, PoolErro
 use stoq::tls::{ClientAuth, ClientTls, ServerTls};
 use stoq::{
     ClientConfig, Connection, ConnectionError, Engine, Handle, Identity, Listener, ServerConfig,
-    Trust, VarInt,
+    VarInt,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(60);
 const COUNTING: u16 = 4400;
 
 static IDENTITY: LazyLock<Identity> =
-    LazyLock::new(|| Identity::self_signed(&["localhost".to_owned()]).unwrap());
+    LazyLock::new(|| Identity::self_signed(["localhost"]).unwrap());
 
 /// One lcore for each queue of the link: two, where the process may run on two CPUs.
 static QUEUES: LazyLock<Vec<u32>> = LazyLock::new(|| {
@@ -58,7 +58,7 @@ impl Application for Counter {
 }
 
 fn client(early_data: bool) -> ClientConfig {
-    let trust = Trust::Certificate(IDENTITY.chain()[0].clone());
+    let trust = IDENTITY.trust();
     ClientConfig::with_tls(ClientTls {
         trust: &trust,
         identity: None,
@@ -260,8 +260,8 @@ async fn what_cannot_be_connected_to_is_said_so() {
     let other = PeerKey::new(remote(4405), "elsewhere.test");
     // The certificate is pinned, so any name will do; with another certificate none does.
     ask(&*pool.get(&other).await.unwrap()).await;
-    let stranger = Identity::self_signed(&["localhost".to_owned()]).unwrap();
-    let trust = Trust::Certificate(stranger.chain()[0].clone());
+    let stranger = Identity::self_signed(["localhost"]).unwrap();
+    let trust = stranger.trust();
     let wary = hasty.register(ClientConfig::new(&trust, ["test"]).unwrap());
     let error = hasty.get(&key(4405).client(wary.unwrap())).await;
     assert!(matches!(

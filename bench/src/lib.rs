@@ -1,5 +1,6 @@
 //! What the benchmarks and comparisons share.
 
+pub mod api;
 pub mod bare;
 pub mod ceiling;
 pub mod child;

@@ -24,7 +24,7 @@ use crate::app::Application;
 use crate::config::ConfigError;
 use crate::handle::Handle;
 use crate::report::Report;
-use crate::run::RunError;
+pub use crate::run::RunError;
 use crate::transport::TransportError;
 
 /// A running engine.

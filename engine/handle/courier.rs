@@ -106,7 +106,7 @@ impl Courier {
                 agreed: known,
             } => self.on(key, |inner, state, wakers| {
                 state.phase = phase(early);
-                agreed(inner, early, known);
+                agreed(inner, early, *known);
                 state.phase_waiters.wake_all(wakers);
             }),
             Event::Accepted {
@@ -118,7 +118,7 @@ impl Courier {
             } => {
                 let inner = Inner::new(Arc::clone(&self.link), Side::Server, remote);
                 let _ = inner.key.set(key);
-                agreed(&inner, early, known);
+                agreed(&inner, early, *known);
                 inner.state().phase = phase(early);
                 self.accepted(key, Arc::new(inner), &listener);
             }
@@ -129,7 +129,7 @@ impl Courier {
             } => self.on(key, |inner, state, wakers| {
                 state.phase = Phase::Established;
                 state.accepted_early = accepted;
-                agreed(inner, false, known);
+                agreed(inner, false, *known);
                 if !accepted && inner.side == Side::Client {
                     inner.epoch.fetch_add(1, Ordering::Release);
                     inner.alarm();
@@ -275,8 +275,8 @@ fn phase(early: bool) -> Phase {
 }
 
 /// What was agreed on is kept once it is final.
-fn agreed(inner: &Inner, early: bool, agreed: Box<Agreed>) {
+fn agreed(inner: &Inner, early: bool, agreed: Agreed) {
     if !early {
-        let _ = inner.agreed.set(*agreed);
+        let _ = inner.agreed.set(agreed);
     }
 }

@@ -6,13 +6,13 @@
 //!
 //! ```
 //! use stoq::pool::{PeerKey, Pool, PoolConfig};
-//! use stoq::{ClientConfig, Engine, Identity, ServerConfig, Trust};
+//! use stoq::{ClientConfig, Engine, Identity, ServerConfig};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let engine = Engine::builder().link().start()?;
 //! let handle = engine.handle();
-//! let identity = Identity::self_signed(&["localhost".to_owned()])?;
+//! let identity = Identity::self_signed(["localhost"])?;
 //! let listener = handle.listen(4433, ServerConfig::new(&identity, ["hello"])?).await?;
 //! # let server = tokio::spawn(async move {
 //! #     let connection = listener.accept().await.unwrap();
@@ -20,8 +20,7 @@
 //! #         send.write_all(b"hello").await.unwrap();
 //! #     }
 //! # });
-//! let trust = Trust::Certificate(identity.chain()[0].clone());
-//! handle.set_default_client_config(ClientConfig::new(&trust, ["hello"])?);
+//! handle.set_default_client_config(ClientConfig::new(&identity.trust(), ["hello"])?);
 //!
 //! let pool = Pool::new(handle, PoolConfig::default())?;
 //! let server = PeerKey::new("[fd00:5701::2]:4433".parse()?, "localhost");

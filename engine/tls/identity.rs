@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::x509::Certificate;
-use super::{Fingerprint, TlsError, provider};
+use super::{Fingerprint, TlsError, Trust, provider};
 
 /// A certificate chain and its private key, known to belong together.
 #[derive(Debug, Clone)]
@@ -49,7 +49,19 @@ impl Identity {
 
     /// Makes a key (ECDSA P-256) and a certificate for `names`, signed by itself: for demonstrations and tests, or
     /// where the peer knows the [fingerprint](Self::fingerprint).
-    pub fn self_signed(names: &[String]) -> Result<Self, TlsError> {
+    ///
+    /// ```
+    /// let identity = stoq::Identity::self_signed(["localhost"])?;
+    /// println!("{}", identity.fingerprint());
+    /// # Ok::<(), stoq::tls::TlsError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A name is not one that a certificate can bear.
+    pub fn self_signed<N: Into<String>>(
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Self, TlsError> {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
         let made = rcgen::generate_simple_self_signed(names).map_err(TlsError::SelfSigned)?;
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         Ok(Self::new(vec![made.cert.into()], key)?)
@@ -70,6 +82,11 @@ impl Identity {
     /// The chain, own certificate first, in DER.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.certified.cert
+    }
+
+    /// The trust of a client that knows this very certificate beforehand, whatever names and time it bears.
+    pub fn trust(&self) -> Trust {
+        Trust::Certificate(self.certified.cert[0].clone())
     }
 
     /// SHA-256 of the own certificate: what a peer can pin.

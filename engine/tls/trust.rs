@@ -34,6 +34,20 @@ impl Anchors {
         }
         Ok(Self(Arc::new(store)))
     }
+
+    /// Trust anchors in DER.
+    ///
+    /// # Errors
+    /// One of them is no certificate.
+    pub fn from_certificates<'a>(
+        certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+    ) -> Result<Self, TlsError> {
+        let mut store = RootCertStore::empty();
+        for certificate in certificates {
+            store.add(certificate.clone())?;
+        }
+        Ok(Self(Arc::new(store)))
+    }
 }
 
 /// Whom a client believes to be the server it asked for.

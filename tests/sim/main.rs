@@ -1,11 +1,13 @@
 //! Shards in a simulated network: a virtual clock, no device, and faults from a seed.
 
+mod agents;
 mod apps;
 mod attack;
 mod fairness;
 mod flight;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod net;
 mod observed;
 mod pressure;

@@ -411,18 +411,8 @@ impl Setup {
 
     /// A shard that serves several protocols.
     pub fn services(&self, services: Vec<(&str, bool, NewApplication)>) -> ShardConfig {
-        let alpns = services
-            .iter()
-            .map(|(alpn, ..)| alpn.as_bytes().to_vec())
-            .collect();
-        let mut server = server_config(ServerTls {
-            identity: &self.identity,
-            alpns,
-            client_auth: self.client_auth.clone(),
-            early_data: self.early_data,
-        })
-        .unwrap();
-        server.transport_config(self.settings.build(PAYLOAD_MAX).unwrap());
+        let alpns: Vec<_> = services.iter().map(|&(alpn, ..)| alpn).collect();
+        let server = self.server_config(&alpns);
         let service = |(alpn, early_data, application): (&str, bool, NewApplication)| {
             let alpn = alpn.as_bytes().to_vec();
             ServiceConfig {
@@ -438,6 +428,27 @@ impl Setup {
                 services: services.into_iter().map(service).collect(),
             }],
             ..self.shard(1)
+        }
+    }
+
+    /// What a listener is made of.
+    pub fn server_config(&self, alpns: &[&str]) -> quinn_proto::ServerConfig {
+        let mut server = server_config(ServerTls {
+            identity: &self.identity,
+            alpns: alpns.iter().map(|alpn| alpn.as_bytes().to_vec()).collect(),
+            client_auth: self.client_auth.clone(),
+            early_data: self.early_data,
+        })
+        .unwrap();
+        server.transport_config(self.settings.build(PAYLOAD_MAX).unwrap());
+        server
+    }
+
+    /// A shard of agents.
+    pub fn agents(&self, agents: Vec<NewApplication>) -> ShardConfig {
+        ShardConfig {
+            agents,
+            ..self.shard(3)
         }
     }
 
