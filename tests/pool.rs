@@ -145,11 +145,11 @@ async fn one_connection_serves_one_request_after_the_other() {
     let mut connections = echo(handle().listen(4401, server(false)).await.unwrap());
     let pool = pool(config());
     for _ in 0..20 {
-        ask(&*pool.get(&key(4401)).await.unwrap()).await;
+        ask(&pool.get(&key(4401)).await.unwrap()).await;
     }
     let peer = pool.peer(remote(4401), "localhost").unwrap();
-    ask(&*peer.get().await.unwrap()).await;
-    ask(&*peer.try_get().unwrap()).await;
+    ask(&peer.get().await.unwrap()).await;
+    ask(&peer.try_get().unwrap()).await;
     let stats = pool.stats();
     assert_eq!((stats.opens, stats.hits, stats.misses), (1, 21, 1));
     let connection = connections.recv().await.unwrap();
@@ -221,7 +221,7 @@ async fn a_server_that_is_not_there_is_backed_off_from_until_it_is() {
     });
     until(&pool, |stats| stats.open_failures == 2).await;
     let _connections = echo(handle().listen(4403, server(false)).await.unwrap());
-    ask(&*waiting.await.unwrap().unwrap()).await;
+    ask(&waiting.await.unwrap().unwrap()).await;
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn what_cannot_be_connected_to_is_said_so() {
     let _connections = echo(handle().listen(4405, server(false)).await.unwrap());
     let other = PeerKey::new(remote(4405), "elsewhere.test");
     // The certificate is pinned, so any name will do; with another certificate none does.
-    ask(&*pool.get(&other).await.unwrap()).await;
+    ask(&pool.get(&other).await.unwrap()).await;
     let stranger = Identity::self_signed(["localhost"]).unwrap();
     let trust = stranger.trust();
     let wary = hasty.register(ClientConfig::new(&trust, ["test"]).unwrap());

@@ -50,7 +50,7 @@ pub enum PoolError {
     OpenFailed(#[source] OpenError),
     /// Connections to the peer failed, and the next attempt is not due yet.
     #[error(
-        "no connection to the peer after {failures} failures, the next attempt is in {next:?}; the last: {last}"
+        "no connection to the peer, nor an attempt for {next:?}; failures so far: {failures}, the last: {last}"
     )]
     BackingOff {
         /// Until connections are opened again.

@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use super::config::Health;
 
+/// A connection is given up after so many looks. With one, a pause of the process would look like a silent peer.
+const LOOKS: u32 = 2;
+
 /// What is known of one connection's health.
 #[derive(Debug)]
 pub(super) struct Checkup {
@@ -11,8 +14,12 @@ pub(super) struct Checkup {
     received: u64,
     /// When it was asked for its figures, while they are not there.
     asked: Option<Instant>,
+    /// They were due once already.
+    overdue: bool,
     /// When it was sent a PING frame, while nothing was received since.
     pinged: Option<Instant>,
+    /// How often nothing had come of it.
+    silent: u32,
     /// When to look again.
     next: Instant,
 }
@@ -34,7 +41,9 @@ impl Checkup {
         Self {
             received: 0,
             asked: None,
+            overdue: false,
             pinged: None,
+            silent: 0,
             next: now + health.interval,
         }
     }
@@ -53,7 +62,11 @@ impl Checkup {
             Advice::Nothing
         } else if self.asked.is_some() {
             // The shard itself did not answer.
-            Advice::GiveUp
+            self.asked = Some(now);
+            match std::mem::replace(&mut self.overdue, true) {
+                true => Advice::GiveUp,
+                false => Advice::Nothing,
+            }
         } else {
             self.asked = Some(now);
             Advice::Ask
@@ -62,24 +75,22 @@ impl Checkup {
 
     /// Its figures are there: so many datagrams were received.
     pub fn answered(&mut self, now: Instant, received: u64, health: &Health) -> Advice {
-        self.asked = None;
+        (self.asked, self.overdue) = (None, false);
         if received != self.received {
             self.received = received;
             self.pinged = None;
             self.next = now + health.interval;
             return Advice::Nothing;
         }
-        match self.pinged {
-            Some(pinged) if now.duration_since(pinged) >= health.deadline => Advice::GiveUp,
-            Some(pinged) => {
-                self.next = (now + health.interval).min(pinged + health.deadline);
-                Advice::Nothing
-            }
-            None => {
-                self.pinged = Some(now);
-                self.next = now + health.interval.min(health.deadline);
-                Advice::Ping
-            }
+        self.next = now + health.interval.min(health.deadline / 2);
+        let Some(pinged) = self.pinged else {
+            (self.pinged, self.silent) = (Some(now), 0);
+            return Advice::Ping;
+        };
+        self.silent += 1;
+        match now.duration_since(pinged) >= health.deadline && self.silent >= LOOKS {
+            true => Advice::GiveUp,
+            false => Advice::Nothing,
         }
     }
 }
@@ -121,8 +132,8 @@ mod tests {
         now += 15 * SECOND;
         assert_eq!(checkup.look(now, &health), Advice::Ask);
         assert_eq!(checkup.answered(now, 3, &health), Advice::Ping);
-        assert_eq!(checkup.look(now + 4 * SECOND, &health), Advice::Nothing);
-        now += 5 * SECOND;
+        assert_eq!(checkup.look(now + 2 * SECOND, &health), Advice::Nothing);
+        now += 5 * SECOND / 2;
         assert_eq!(checkup.look(now, &health), Advice::Ask);
         assert_eq!(checkup.answered(now, 4, &health), Advice::Nothing);
         assert_eq!(checkup.due(&health), now + 15 * SECOND);
@@ -134,9 +145,30 @@ mod tests {
         let now = start + 15 * SECOND;
         assert_eq!(checkup.look(now, &health), Advice::Ask);
         assert_eq!(checkup.answered(now, 0, &health), Advice::Ping);
+        let half = now + 5 * SECOND / 2;
+        assert_eq!(checkup.look(half, &health), Advice::Ask);
+        assert_eq!(checkup.answered(half, 0, &health), Advice::Nothing);
         let end = now + 5 * SECOND;
         assert_eq!(checkup.look(end, &health), Advice::Ask);
         assert_eq!(checkup.answered(end, 0, &health), Advice::GiveUp);
+    }
+
+    #[test]
+    fn a_pause_of_the_process_is_no_silence_of_the_peer() {
+        let (start, health, mut checkup) = checkup();
+        let mut now = start + 15 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.answered(now, 0, &health), Advice::Ping);
+        // The pause, after which the answer to the ping is still to be read.
+        now += 100 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        assert_eq!(checkup.answered(now, 0, &health), Advice::Nothing);
+        now += 5 * SECOND / 2;
+        assert_eq!(checkup.look(now, &health), Advice::Ask);
+        // Another one, while the shard was asked.
+        now += 100 * SECOND;
+        assert_eq!(checkup.look(now, &health), Advice::Nothing);
+        assert_eq!(checkup.answered(now, 1, &health), Advice::Nothing);
     }
 
     #[test]
@@ -159,6 +191,8 @@ mod tests {
         let now = start + 15 * SECOND;
         assert_eq!(checkup.look(now, &health), Advice::Ask);
         assert_eq!(checkup.look(now + 4 * SECOND, &health), Advice::Nothing);
-        assert_eq!(checkup.look(now + 5 * SECOND, &health), Advice::GiveUp);
+        assert_eq!(checkup.look(now + 5 * SECOND, &health), Advice::Nothing);
+        assert_eq!(checkup.look(now + 9 * SECOND, &health), Advice::Nothing);
+        assert_eq!(checkup.look(now + 10 * SECOND, &health), Advice::GiveUp);
     }
 }

@@ -70,7 +70,6 @@ mod shared;
 mod slot;
 mod state;
 mod stats;
-mod sweep;
 #[cfg(test)]
 mod tests;
 

@@ -162,7 +162,7 @@ impl<O: Opener> Shared<O> {
         for slot in outbox.unhealthy {
             self.opener.give_up(slot.connection());
         }
-        drop(outbox.buried);
+        drop((outbox.buried, outbox.stale));
         for waker in outbox.wakers {
             waker.wake();
         }

@@ -15,6 +15,8 @@ const ROUNDS: usize = 2000;
 #[derive(Default)]
 struct Prompt {
     alive: Arc<AtomicUsize>,
+    /// The keeper panics instead.
+    panics: bool,
 }
 
 /// Counts who has it.
@@ -49,6 +51,7 @@ impl Opener for Prompt {
     }
 
     fn open(&self, _: &PeerKey, _: usize) -> Boxed<Result<Opened<Counted>, OpenError>> {
+        assert!(!self.panics, "meant to: the test is of what follows");
         self.alive.fetch_add(1, Ordering::SeqCst);
         let connection = Counted {
             leases: AtomicUsize::new(0),
@@ -172,4 +175,18 @@ fn threads_whose_peers_crowd_each_other_out() {
         .connections(2)
         .leases_per_connection(2);
     run(config, 5, 2);
+}
+
+#[test]
+fn a_keeper_that_panics_leaves_nobody_waiting() {
+    let opener = Prompt {
+        panics: true,
+        ..Prompt::default()
+    };
+    let shared = Shared::new(opener, PoolConfig::default().checked().unwrap(), 1);
+    let stop = Arc::<AtomicBool>::default();
+    Keeper::new(Arc::clone(&shared)).spawn(stop).unwrap();
+    let peer = shared.peer(&key(1)).unwrap();
+    let error = block_on(shared.get(&peer)).err();
+    assert!(matches!(error, Some(PoolError::Closed)));
 }

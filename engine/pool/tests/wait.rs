@@ -175,3 +175,22 @@ fn closing_the_pool_tells_those_who_wait() {
     let stats = pool.stats();
     assert_eq!((stats.connections, stats.opening, stats.waiters), (0, 0, 0));
 }
+
+#[test]
+fn the_last_who_polled_is_woken() {
+    let mut pool = Fixture::new(narrow());
+    let peer = pool.peer(1);
+    let lease = pool.open(&peer);
+    let mut call = pool.call(&peer);
+    let first = std::mem::take(&mut call.woken);
+    call.waits();
+    drop(lease);
+    assert_eq!((first.0.load(Ordering::SeqCst), call.wakes()), (0, 1));
+    drop(call.lease());
+    let lease = pool.call(&peer).lease();
+    let given_up = pool.call(&peer);
+    let woken = Arc::clone(&given_up.woken);
+    drop(given_up);
+    drop(lease);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+}

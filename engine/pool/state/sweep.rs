@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::health::Advice;
-use super::slot::{PeerId, Pooled, SlotId};
-use super::state::{Eviction, State};
-use super::{OpenError, PoolError};
+use super::super::health::Advice;
+use super::super::slot::{PeerId, Pooled, SlotId};
+use super::super::{OpenError, PoolError};
+use super::{Eviction, State};
 
 /// An idle connection is looked at so often within its time-out.
 const LOOKS: u32 = 4;
