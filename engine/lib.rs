@@ -37,6 +37,8 @@
 //! # }
 //! ```
 //!
+//! [`pool`] keeps connections to peers and shares them.
+//!
 //! The [`guide`] leads from a first program to shutting down, and has a table for those who come from quinn.
 //!
 //! # Features
@@ -64,6 +66,7 @@ pub mod embed;
 #[cfg(feature = "h3")]
 pub mod h3;
 pub mod handle;
+pub mod pool;
 pub mod report;
 pub mod services;
 pub mod tls;

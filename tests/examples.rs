@@ -93,3 +93,23 @@ fn datagram_ping() {
         assert!(out.contains(name), "{name}\n{out}");
     }
 }
+
+#[test]
+fn pool() {
+    let out = run("pool", &[]);
+    assert!(out.starts_with("6400 requests in "), "{out}");
+    for line in [
+        "  connections: 4 now, 4 opened, 0 failed, 0 broken",
+        "  connections: 1 now, 5 opened, 0 failed, 4 broken",
+        "opened anew: 1",
+        "nobody: no connection to the peer: no handshake within 1s",
+        "  connections: 1 now, 6 opened, 1 failed, 4 broken",
+    ] {
+        assert!(out.lines().any(|own| own == line), "{line}\n{out}");
+    }
+    let backing_off = "nobody: no connection to the peer, nor an attempt for ";
+    assert!(
+        out.lines().any(|line| line.starts_with(backing_off)),
+        "{out}"
+    );
+}

@@ -295,6 +295,11 @@ impl<'a> Connection<'a> {
         self.entry.quinn.close(self.now, code, reason);
     }
 
+    /// Sends a PING frame, which the peer acknowledges (RFC 9000 §19.2).
+    pub fn ping(&mut self) {
+        self.entry.quinn.ping();
+    }
+
     /// Moves to the next packet protection keys (RFC 9001 §6); does nothing before the handshake is complete or while
     /// an update is under way.
     pub fn force_key_update(&mut self) {

@@ -47,6 +47,8 @@ pub(super) enum Command {
     DatagramCredit(ConnectionKey, u32),
     /// Send an unreliable datagram.
     Datagram(ConnectionKey, Bytes),
+    /// Send a PING frame.
+    Ping(ConnectionKey),
     /// End the connection.
     Close(ConnectionKey, VarInt, Bytes),
     /// Tell what is counted.

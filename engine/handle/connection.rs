@@ -191,6 +191,20 @@ impl Connection {
         self.inner().state().closed.clone()
     }
 
+    /// Whether the connection is gone, without a lock.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner().gone.load(Ordering::Acquire)
+    }
+
+    /// Sends a PING frame (RFC 9000 §19.2). On a live path [`stats`](Self::stats) tell of received datagrams soon.
+    pub(crate) fn ping(&self) {
+        let inner = self.inner();
+        if let Some(&key) = inner.key.get() {
+            inner.link.send(Command::Ping(key));
+        }
+    }
+
     /// Waits until the handshake is complete: at once, except for a connection that was handed out early, with 0-RTT
     /// data. False when the server refused that data: all streams opened until then are gone.
     pub fn handshake_done(&self) -> HandshakeDone {

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddrV6;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -32,6 +32,8 @@ pub(super) struct Inner {
     pub(super) alarms: AtomicU32,
     /// The largest unreliable datagram in bytes; 0 before the handshake; [`NO_DATAGRAMS`] when the peer takes none.
     pub(super) max_datagram: AtomicUsize,
+    /// Set after [`State::closed`], for those who only ask whether.
+    pub(super) gone: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -129,6 +131,7 @@ impl Inner {
             epoch: AtomicU8::new(0),
             alarms: AtomicU32::new(0),
             max_datagram: AtomicUsize::new(0),
+            gone: AtomicBool::new(false),
             state: Mutex::new(State::new(remote)),
         }
     }
@@ -149,6 +152,7 @@ impl Inner {
             return false;
         }
         state.closed = Some(reason);
+        self.gone.store(true, Ordering::Release);
         self.alarm();
         state.wake_everybody(wakers);
         true

@@ -176,13 +176,46 @@ impl Handle {
         remote: SocketAddrV6,
         server_name: &str,
     ) -> Result<Connecting, ConnectError> {
+        let port = routes::find(&self.0.ports, remote)?;
+        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.begin(port, turn, config, remote, server_name)
+    }
+
+    /// How many shards connections to `remote` can be spread over: those of the port that leads there.
+    pub(crate) fn shards_to(&self, remote: SocketAddrV6) -> usize {
+        let port = routes::find(&self.0.ports, remote).ok();
+        port.map_or(1, |port| self.0.of_port(port).count())
+    }
+
+    /// The same as [`connect_with`](Self::connect_with), or without a configuration [`connect`](Self::connect), from a
+    /// shard of the port that the caller chooses; their numbers go round.
+    pub(crate) fn connect_from(
+        &self,
+        shard: usize,
+        config: Option<ClientConfig>,
+        remote: SocketAddrV6,
+        server_name: &str,
+    ) -> Result<Connecting, ConnectError> {
+        let config = config.or_else(|| self.default_client().clone());
+        let config = config.ok_or(ConnectError::NoDefaultClientConfig)?;
+        let port = routes::find(&self.0.ports, remote)?;
+        self.begin(port, shard, config, remote, server_name)
+    }
+
+    fn begin(
+        &self,
+        port: usize,
+        shard: usize,
+        config: ClientConfig,
+        remote: SocketAddrV6,
+        server_name: &str,
+    ) -> Result<Connecting, ConnectError> {
         let shared = &*self.0;
-        let port = routes::find(&shared.ports, remote)?;
         if ServerName::try_from(server_name).is_err() {
             let name = server_name.to_owned();
             return Err(ConnectError::InvalidServerName(name));
         }
-        let link = shared.next_shard(port);
+        let link = shared.shard(port, shard);
         if link.is_stopped() {
             return Err(ConnectError::EngineStopped);
         }
@@ -256,12 +289,15 @@ impl Handle {
 }
 
 impl Shared {
-    /// The shards of a port take turns.
-    fn next_shard(&self, port: usize) -> &Arc<Link> {
-        let of_port = || self.shards.iter().filter(|shard| shard.port == port);
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % of_port().count();
+    fn of_port(&self, port: usize) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter(move |shard| shard.port == port)
+    }
+
+    /// A shard of a port. Their numbers go round.
+    fn shard(&self, port: usize, number: usize) -> &Arc<Link> {
+        let number = number % self.of_port(port).count();
         // Every port has a shard, or no route would lead to it.
-        &of_port().nth(turn).expect("counted above").link
+        &self.of_port(port).nth(number).expect("counted above").link
     }
 }
 

@@ -88,6 +88,7 @@ impl Agent {
             Command::Datagram(key, bytes) => self.on(shard, key, |conn, connection, outbox| {
                 conn.send_datagram(connection, bytes, outbox);
             }),
+            Command::Ping(key) => self.on(shard, key, |_, connection, _| connection.ping()),
             Command::Close(key, code, reason) => self.on(shard, key, |_, connection, _| {
                 connection.close(code, reason);
             }),
