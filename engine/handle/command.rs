@@ -9,6 +9,7 @@ use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
 use super::inner::Inner;
 use super::listener::ListenerInner;
 use crate::app::{ConnectTarget, ConnectionKey};
+use crate::transport::StreamLimits;
 
 /// A stream, as handles name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,7 @@ pub(super) struct Listen {
     pub(super) server: quinn_proto::ServerConfig,
     pub(super) alpns: Vec<Vec<u8>>,
     pub(super) early_data: bool,
+    pub(super) streams: Option<StreamLimits>,
     pub(super) listener: Arc<ListenerInner>,
     pub(super) reply: oneshot::Sender<Result<(), super::ListenError>>,
 }

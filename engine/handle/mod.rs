@@ -79,6 +79,7 @@ pub use self::recv_stream::RecvStream;
 pub(crate) use self::routes::HandlePort;
 pub use self::send_stream::SendStream;
 use crate::app::ConnectTarget;
+use crate::transport::TransportSettings;
 
 /// The engine, as the rest of the program sees it. Clones are the same engine.
 ///
@@ -223,6 +224,7 @@ impl Handle {
         quinn.transport_config(shared.ports[port].transport(config.transport.as_ref())?);
         let target = ConnectTarget {
             remote,
+            streams: config.transport.as_ref().map(TransportSettings::streams),
             server_name: server_name.to_owned(),
             config: quinn,
             early_data: config.early_data,
@@ -257,6 +259,7 @@ impl Handle {
                 server,
                 alpns: config.alpns.clone(),
                 early_data: config.early_data,
+                streams: config.transport.as_ref().map(TransportSettings::streams),
                 listener: Arc::clone(&inner),
                 reply,
             })));

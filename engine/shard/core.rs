@@ -24,12 +24,15 @@ use super::streams::Grants;
 use super::timers::Timers;
 use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
 use crate::steering::{CID_LEN, PortChoice, Steering};
+use crate::transport::StreamLimits;
 
 /// An endpoint: all connections of one listener, or all that clients opened.
 pub(crate) struct Endpoint {
     pub(crate) udp_ports: RangeInclusive<u16>,
     pub(crate) quinn: quinn_proto::Endpoint,
     pub(crate) services: Vec<Service>,
+    /// Streams that clients may have open; nothing: as the shard's limits say.
+    pub(crate) streams: Option<StreamLimits>,
     /// The application that listens here, if it does so of its own accord; it may stop to.
     pub(crate) owner: Option<u16>,
     /// It listened, and does not any more: its connections live on, and nobody else gets in.
@@ -147,7 +150,7 @@ impl Core {
         )?;
         let (udp_port, source) = clients.udp_ports.choose(target.remote);
         self.counters.connections_opened.add(1);
-        let entry = self.insert(endpoint, udp_port, handle, connection);
+        let entry = self.insert(endpoint, udp_port, handle, connection, target.streams);
         entry.source = source;
         entry.application = Some(application);
         entry.early_data = target.early_data;
@@ -160,13 +163,14 @@ impl Core {
         udp_port: u16,
         handle: ConnectionHandle,
         connection: quinn_proto::Connection,
+        streams: Option<StreamLimits>,
     ) -> &mut Entry {
         let slot = self.entries.vacant_entry();
         let index = slot.key() as u32;
         self.serial += 1;
         let serial = self.serial;
         let key = ConnectionKey { index, serial };
-        let grants = Grants::new(self.limits.streams);
+        let grants = Grants::new(streams.unwrap_or(self.limits.streams));
         let entry = slot.insert(Entry::new(
             key, endpoint, udp_port, handle, connection, grants,
         ));

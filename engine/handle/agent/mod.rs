@@ -111,7 +111,12 @@ impl Agent {
     fn listen(&mut self, shard: &mut Context<'_>, listen: Listen) {
         let early_data = listen.early_data;
         let alpns = listen.alpns.into_iter().map(|alpn| (alpn, early_data));
-        let result = shard.listen(listen.udp_port, listen.server, alpns.collect());
+        let result = shard.listen(
+            listen.udp_port,
+            listen.server,
+            alpns.collect(),
+            listen.streams,
+        );
         let listener = listen.listener;
         if result.is_ok() {
             let listener = Arc::clone(&listener);
