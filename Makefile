@@ -30,7 +30,8 @@ test: venv ## formatting, clippy, docs, then unit, property, integration and pee
 	@scripts/test.sh
 
 peers: venv ## only the tests of the engine as a process: peers, devices, bad input
-	$(CARGO) test --test system
+	$(CARGO) build --all-features --example http3
+	$(CARGO) test --all-features --test system
 
 bench: setup ## micro-benchmarks, the engine against its ceilings, at scale, and its API beside quinn (about 40 minutes)
 	$(CARGO) bench -p bench
@@ -51,10 +52,10 @@ fmt: ## format the sources
 	$(CARGO) fmt --all
 
 lint: setup ## clippy, with warnings as errors
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 
 doc: setup ## documentation of all crates: target/doc/stoq/index.html
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --all-features --no-deps
 
 clean: ## remove everything built
 	$(CARGO) clean

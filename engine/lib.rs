@@ -47,12 +47,13 @@
 //! |---|---|
 //! | `tokio` | `tokio::io::AsyncRead` and `AsyncWrite` for streams |
 //! | `futures-io` | `futures_io::AsyncRead` and `AsyncWrite` for streams |
+//! | `h3` | the module `h3`: the transport traits of the `h3` crate, for HTTP/3 |
 //!
 //! # Versions
 //!
 //! What these pages show is the public interface, and follows semantic versioning: from 1.0 on, what compiles with one
 //! version compiles with every later one of the same major version; before, a new minor version may break, and its notes
-//! say how to mend it. Enums that may grow are `#[non_exhaustive]`. [`quinn_proto`]'s and [`rustls`]'s types in it follow
+//! say how to mend it. Enums that may grow are `#[non_exhaustive]`. [`quinn_proto`]'s, [`rustls`]'s and `h3`'s types in it follow
 //! their own versions: a new major one of theirs is a breaking change here. Items that are hidden from these pages
 //! serve the `engine` binary, tests and benchmarks, and change without notice. The keys of the YAML configuration, of the
 //! report and the names of metrics are only added to in a minor version.
@@ -62,6 +63,8 @@
 
 pub mod app;
 pub mod embed;
+#[cfg(feature = "h3")]
+pub mod h3;
 pub mod handle;
 pub mod pool;
 pub mod report;

@@ -25,6 +25,9 @@ have_clang_headers() { # stddef.h and its like, which libclang itself does not b
     compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' ||
         compgen -G '/usr/lib/clang/*/include/stddef.h'
 }
+have_browser() { # Ubuntu has Chromium as a snap only: nothing is asked of it
+    command -v "$1" || grep -sx 'ID=ubuntu' /etc/os-release
+}
 
 scan() {
     required=() optional=()
@@ -37,6 +40,8 @@ scan() {
     need optional iproute2 command -v ip
     need optional python3 command -v python3
     need optional python3-venv python3 -c 'import ensurepip'
+    need optional chromium have_browser chromium
+    need optional chromium-driver have_browser chromedriver
 }
 
 if ! command -v cargo >/dev/null; then

@@ -78,6 +78,13 @@ fn file_transfer_of_a_given_file() {
     assert!(out.contains(&format!("received {abc}")), "{out}");
 }
 
+#[cfg(feature = "h3")]
+#[test]
+fn http3() {
+    let out = run("http3", &[]);
+    assert!(out.contains("<h1>Hello over HTTP/3</h1>"), "{out}");
+}
+
 #[test]
 fn datagram_ping() {
     let out = run("datagram_ping", &["200"]);

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::source::Described;
 use super::{Engine, StartError};
 use crate::app::{Application, NewApplication};
-use crate::handle::{ClientConfig, Handle, HandleLimits, ServerConfig};
+use crate::handle::{ClientConfig, Courier, Handle, HandleLimits, ServerConfig};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::run::{Prepared, RunError, RunOptions};
@@ -27,6 +27,14 @@ pub struct Builder {
     services: Vec<Service>,
     drivers: Vec<Driver>,
     signals: bool,
+    couriers: Couriers,
+}
+
+/// Who brings the shards' events to handles.
+#[derive(Clone, Copy)]
+enum Couriers {
+    Threads(Option<usize>),
+    Program,
 }
 
 /// The shard that an application is made for.
@@ -70,6 +78,7 @@ impl Builder {
             services: Vec::new(),
             drivers: Vec::new(),
             signals: false,
+            couriers: Couriers::Threads(None),
         }
     }
 
@@ -156,6 +165,20 @@ impl Builder {
         self
     }
 
+    /// How many threads bring what happens on the shards to the handles; at most one a shard. If it is not said: as many
+    /// as there are CPUs without an lcore, and one at least.
+    pub fn courier_threads(mut self, threads: usize) -> Self {
+        self.couriers = Couriers::Threads(Some(threads.max(1)));
+        self
+    }
+
+    /// The program does that itself: it [takes](Engine::take_courier) a future, and polls it where its tasks run. That
+    /// saves a switch between threads for everything that happens; with [`Courier::spinning`] also all system calls.
+    pub fn courier_in_program(mut self) -> Self {
+        self.couriers = Couriers::Program;
+        self
+    }
+
     /// Whether SIGINT and SIGTERM drain the engine, and a second one ends it at once. Without, signals are the program's
     /// own affair.
     pub fn stop_on_signals(mut self, stop: bool) -> Self {
@@ -195,8 +218,9 @@ impl Builder {
         };
         let thread = thread.map_err(system)?;
         match started.recv() {
-            Ok(handle) => Ok(Engine {
+            Ok((handle, courier)) => Ok(Engine {
                 handle,
+                courier,
                 stop,
                 thread: Some(thread),
                 zero_copy,
@@ -236,21 +260,30 @@ impl Builder {
         self,
         plan: &Plan,
         stop: Arc<AtomicBool>,
-        ready: mpsc::Sender<Handle>,
+        ready: mpsc::Sender<(Handle, Option<Courier>)>,
     ) -> Result<Report, RunError> {
         let mut prepared = Prepared::new(plan)?;
         let ports = plan.shards.iter().map(|shard| shard.port);
-        let (handle, sides) = Handle::new(prepared.handle_ports()?, ports, self.limits);
+        let count = match self.couriers {
+            Couriers::Threads(Some(threads)) => threads,
+            Couriers::Threads(None) => free_cpus(plan),
+            Couriers::Program => 1,
+        };
+        let (handle, agents, mut couriers) =
+            Handle::new(prepared.handle_ports()?, ports, self.limits, count);
         if let Some(client) = &self.client {
             handle.set_default_client_config(client.clone());
         }
-        let mut couriers = Vec::new();
-        for (shard, side) in sides.into_iter().enumerate() {
-            let courier = side.courier;
-            couriers.push(Box::new(move || courier.run()) as Box<dyn FnOnce() + Send>);
-            let agent = side.agent;
+        for (shard, agent) in agents.into_iter().enumerate() {
             prepared.add_agent(shard, Box::new(move || Box::new(agent())));
         }
+        let in_program = match self.couriers {
+            Couriers::Threads(_) => None,
+            Couriers::Program => couriers.pop(),
+        };
+        let threads = couriers
+            .into_iter()
+            .map(|courier| Box::new(move || courier.run()) as Box<dyn FnOnce() + Send>);
         for (shard, shard_plan) in plan.shards.iter().enumerate() {
             let info = ShardInfo {
                 name: shard_plan.name.clone(),
@@ -269,10 +302,10 @@ impl Builder {
         let options = RunOptions {
             signals: self.signals,
             stop,
-            couriers,
+            couriers: threads.collect(),
             ready: Box::new(move || {
                 // Nobody waits any more: the engine runs on until it is stopped.
-                let _ = ready.send(handle);
+                let _ = ready.send((handle, in_program));
             }),
         };
         let outcome = prepared.run(options, &mut |_, _| {})?;
@@ -300,6 +333,15 @@ impl Service {
             services: services.collect(),
         })
     }
+}
+
+/// CPUs of this process that no lcore is on.
+fn free_cpus(plan: &Plan) -> usize {
+    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    let free = cpus
+        .iter()
+        .filter(|cpu| !plan.eal.lcores.contains(&(cpu.id as u32)));
+    free.count().max(1)
 }
 
 fn make(make: &Make, info: &ShardInfo) -> NewApplication {

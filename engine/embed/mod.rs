@@ -22,7 +22,7 @@ pub use self::builder::{Builder, ShardInfo};
 #[cfg(doc)]
 use crate::app::Application;
 use crate::config::ConfigError;
-use crate::handle::Handle;
+use crate::handle::{Courier, Handle};
 use crate::report::Report;
 pub use crate::run::RunError;
 use crate::transport::TransportError;
@@ -32,6 +32,7 @@ use crate::transport::TransportError;
 /// Dropped, it is [shut down](Self::shutdown).
 pub struct Engine {
     handle: Handle,
+    courier: Option<Courier>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Report, RunError>>>,
     zero_copy: bool,
@@ -85,6 +86,12 @@ impl Engine {
     /// The way to the engine for the rest of the program. Clones of it are cheap.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// What brings the shards' events to handles, once, if the program does that itself
+    /// ([`Builder::courier_in_program`]). Until it is polled, handles hear nothing.
+    pub fn take_courier(&mut self) -> Option<Courier> {
+        self.courier.take()
     }
 
     /// Whether datagrams are received and sent without copying: the program has [`hugepages::PacketAlloc`] as its global

@@ -1,282 +1,236 @@
-//! The courier: a thread that brings a shard's events to the handles.
+//! Couriers: they bring the events of shards to the handles.
 //!
-//! The shard hands over one batch a turn and goes on. What takes locks and wakes tasks happens here, off the lcores.
+//! A shard hands over one batch a turn and goes on. What takes locks and wakes tasks happens here, off the lcores: on a
+//! thread of the control plane, or wherever the program polls a [`Courier`].
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
-use std::task::Waker;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
-use quinn_proto::{Side, StreamId, VarInt};
+use atomic_waker::AtomicWaker;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
-use super::ConnectionError;
-use super::command::Command;
-use super::connection::Connection;
-use super::event::{Agreed, Batch, Event};
-use super::inner::{End, Inner, NO_DATAGRAMS, Phase, State, Stream};
-use super::link::Link;
-use super::listener::ListenerInner;
-use crate::app::ConnectionKey;
+use super::event::Batch;
+use super::round::Round;
 
-/// Brings the events of one shard to its handles.
-pub(crate) struct Courier {
-    link: Arc<Link>,
-    batches: Receiver<Box<Batch>>,
-    /// Empty batches go back, so that the shard allocates none.
-    empty: Sender<Box<Batch>>,
-    /// By index of the key. The shard gives an index away again only after the connection has closed.
-    connections: Vec<Option<Arc<Inner>>>,
-    /// Those that this shard brings connections.
-    listeners: Vec<Weak<ListenerInner>>,
-    wakers: Vec<Waker>,
+/// Batches of a shard that may wait for its courier. While as many wait, the next one grows.
+const BATCHES: usize = 8;
+/// Batches that a courier delivers before it lets other tasks run.
+const BATCHES_A_POLL: usize = 8;
+
+/// Brings the events of shards to their handles.
+///
+/// Usually the engine has [threads](crate::Builder::courier_threads) for that, and nobody sees this type. A program that
+/// asks for it ([`courier_in_program`](crate::Builder::courier_in_program)) gets this future, and polls it where its
+/// tasks run: then waking them costs no switch between threads. Nothing reaches the handles while it is not polled, and
+/// when it is dropped they find the engine stopped. It ends when the engine does.
+#[must_use = "handles hear nothing while nobody polls it"]
+pub struct Courier {
+    posts: Receiver<Post>,
+    rounds: Vec<Round>,
+    bell: Arc<Bell>,
+    spins: bool,
 }
+
+/// What a shard hands over.
+struct Post {
+    /// Its index among the courier's shards.
+    shard: usize,
+    batch: Box<Batch>,
+    /// Nothing follows.
+    last: bool,
+}
+
+/// Wakes a courier that is a future, if it sleeps.
+#[derive(Default)]
+struct Bell {
+    asleep: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Bell {
+    #[inline]
+    fn ring(&self) {
+        // The batch was sent before this, and the courier looks for one after it has said that it sleeps: with a fence
+        // between the two on both sides, one of them sees the other.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Acquire) && self.asleep.swap(false, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    fn sleep(&self, context: &Context<'_>) {
+        self.waker.register(context.waker());
+        self.asleep.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// A shard's end of the way to its courier.
+pub(super) struct Mailbox {
+    shard: usize,
+    posts: Sender<Post>,
+    empty: Receiver<Box<Batch>>,
+    bell: Arc<Bell>,
+}
+
+/// A courier for shards with these links, and the mailbox of each.
+pub(super) fn courier(links: Vec<Arc<super::link::Link>>) -> (Courier, Vec<Mailbox>) {
+    let (posts, received) = bounded(BATCHES * links.len().max(1));
+    let bell = Arc::<Bell>::default();
+    let mut mailboxes = Vec::new();
+    let rounds = links.into_iter().enumerate().map(|(shard, link)| {
+        let (back, empty) = bounded(BATCHES + 1);
+        mailboxes.push(Mailbox {
+            shard,
+            posts: posts.clone(),
+            empty,
+            bell: Arc::clone(&bell),
+        });
+        Round::new(link, back)
+    });
+    let courier = Courier {
+        rounds: rounds.collect(),
+        posts: received,
+        bell,
+        spins: false,
+    };
+    (courier, mailboxes)
+}
+
+impl Mailbox {
+    /// An empty batch that was used before, if there is one.
+    #[inline]
+    pub(super) fn empty(&self) -> Option<Box<Batch>> {
+        self.empty.try_recv().ok()
+    }
+
+    /// Hands over a batch, or gives it back when the courier is behind.
+    #[inline]
+    pub(super) fn post(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
+        let (shard, last) = (self.shard, false);
+        match self.posts.try_send(Post { shard, batch, last }) {
+            Ok(()) => self.bell.ring(),
+            Err(TrySendError::Full(post)) => return Err(post.batch),
+            // The courier was dropped: nobody is told anything any more.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.posts.is_full()
+    }
+
+    /// Hands over the last batch.
+    pub(super) fn close(&self, batch: Box<Batch>) {
+        let (shard, last) = (self.shard, true);
+        let post = Post { shard, batch, last };
+        let _ = self.posts.send_timeout(post, LAST_WORDS_MAX);
+        self.bell.ring();
+    }
+}
+
+/// How long the end of a shard waits for a courier that is behind.
+const LAST_WORDS_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Courier {
-    pub(super) fn new(
-        link: Arc<Link>,
-        batches: Receiver<Box<Batch>>,
-        empty: Sender<Box<Batch>>,
-    ) -> Self {
-        Self {
-            link,
-            batches,
-            empty,
-            connections: Vec::new(),
-            listeners: Vec::new(),
-            wakers: Vec::new(),
-        }
+    /// Never sleeps: the task that polls it is always ready to run, and a runtime with such a task never parks. What
+    /// happens on a shard is heard of without a system call on either side, at the price of a CPU that is always busy.
+    pub fn spinning(mut self) -> Self {
+        self.spins = true;
+        self
     }
 
-    /// Runs until the shard has ended, and tells everybody then.
+    /// Runs on this thread until all its shards have ended.
     pub(crate) fn run(mut self) {
-        while let Ok(mut batch) = self.batches.recv() {
-            self.deliver(&mut batch);
-            self.wake();
-            // Full or closed: one batch less to keep.
-            let _ = self.empty.try_send(batch);
-        }
-        self.link.stop(&mut self.wakers);
-        for connection in self.connections.drain(..).flatten() {
-            connection.close(ConnectionError::EngineStopped, &mut self.wakers);
-            connection.state().detach();
-        }
-        for listener in self.listeners.drain(..) {
-            if let Some(listener) = listener.upgrade() {
-                listener.end(1);
-            }
-        }
-        self.wake();
-    }
-
-    fn wake(&mut self) {
-        for waker in self.wakers.drain(..) {
-            waker.wake();
+        while let Ok(post) = self.posts.recv() {
+            self.take(post);
         }
     }
 
-    pub(super) fn deliver(&mut self, batch: &mut Batch) {
-        let mut chunks = batch.chunks.drain(..);
-        for event in batch.events.drain(..) {
-            self.on_event(event, &mut chunks);
+    fn take(&mut self, post: Post) {
+        let Some(round) = self.rounds.get_mut(post.shard) else {
+            return;
+        };
+        round.deliver(post.batch);
+        if post.last {
+            round.end();
         }
     }
 
-    fn on_event(&mut self, event: Event, chunks: &mut impl Iterator<Item = Bytes>) {
-        match event {
-            Event::Room => self.link.room(&mut self.wakers),
-            Event::Listened {
-                listener,
-                reply,
-                result,
-            } => {
-                if result.is_ok() {
-                    self.listeners.retain(|known| known.strong_count() > 0);
-                    self.listeners.push(Arc::downgrade(&listener));
-                }
-                let _ = reply.send(result);
-            }
-            Event::Begun(key, inner) => self.begun(key, inner),
-            Event::NotBegun(inner, error) => {
-                inner.close(error, &mut self.wakers);
-            }
-            Event::Connected {
-                key,
-                early,
-                agreed: known,
-            } => self.on(key, |inner, state, wakers| {
-                state.phase = phase(early);
-                agreed(inner, early, *known);
-                state.phase_waiters.wake_all(wakers);
-            }),
-            Event::Accepted {
-                key,
-                listener,
-                remote,
-                early,
-                agreed: known,
-            } => {
-                let inner = Inner::new(Arc::clone(&self.link), Side::Server, remote);
-                let _ = inner.key.set(key);
-                agreed(&inner, early, *known);
-                inner.state().phase = phase(early);
-                self.accepted(key, Arc::new(inner), &listener);
-            }
-            Event::HandshakeDone {
-                key,
-                accepted,
-                agreed: known,
-            } => self.on(key, |inner, state, wakers| {
-                state.phase = Phase::Established;
-                state.accepted_early = accepted;
-                agreed(inner, false, *known);
-                if !accepted && inner.side == Side::Client {
-                    inner.epoch.fetch_add(1, Ordering::Release);
-                    inner.alarm();
-                    state.forget_streams(wakers);
-                }
-                state.phase_waiters.wake_all(wakers);
-            }),
-            Event::Moved(key, remote) => self.on(key, |_, state, _| state.remote = remote),
-            Event::MaxDatagram(key, size) => self.on(key, |inner, _, _| {
-                let size = size.unwrap_or(NO_DATAGRAMS);
-                inner.max_datagram.store(size, Ordering::Release);
-            }),
-            Event::Reserved(key, dir, count) => self.on(key, |_, state, wakers| {
-                let opening = state.opening(dir);
-                opening.end += u64::from(count);
-                opening.asked = opening.asked.saturating_sub(count);
-                opening.waiters.wake(count as usize, wakers);
-            }),
-            Event::Opened(key, id) => self.on(key, |inner, state, wakers| {
-                state.streams.insert(id, Stream::new(id, inner.side));
-                let accepting = state.accepting(id.dir());
-                accepting.ready.push_back(id);
-                accepting.waiters.wake(1, wakers);
-            }),
-            Event::Data(key, id, count) => {
-                let mut taken = chunks.by_ref().take(count);
-                self.on_stream(key, id, |stream, wakers| {
-                    if stream.receiver {
-                        stream.chunks.extend(&mut taken);
-                        wakers.extend(stream.reader.take());
+    /// What waits, if anything does; `Err` when nothing follows.
+    fn next(&self) -> Result<Option<Post>, ()> {
+        match self.posts.try_recv() {
+            Ok(post) => Ok(Some(post)),
+            Err(TryRecvError::Empty) if self.rounds.iter().all(Round::has_ended) => Err(()),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(()),
+        }
+    }
+}
+
+impl Future for Courier {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..BATCHES_A_POLL {
+            match self.next() {
+                Ok(Some(post)) => self.take(post),
+                Err(()) => return Poll::Ready(()),
+                Ok(None) if self.spins => break,
+                Ok(None) => {
+                    self.bell.sleep(context);
+                    // One that came before the bell was set has not rung it.
+                    if self.posts.is_empty() {
+                        return Poll::Pending;
                     }
-                });
-                taken.for_each(drop);
-            }
-            Event::Finished(key, id) => self.ended(key, id, End::Finished),
-            Event::Reset(key, id, code) => self.ended(key, id, End::Reset(code)),
-            Event::Written(key, id, total) => self.on_stream(key, id, |stream, wakers| {
-                stream.written = total;
-                wakers.extend(stream.writer.take());
-            }),
-            Event::Acknowledged(key, id) => self.on_stream(key, id, |stream, wakers| {
-                stream.acknowledged = true;
-                wakers.extend(stream.stop_waiter.take());
-            }),
-            Event::Stopped(key, id, code) => self.stopped(key, id, code),
-            Event::Datagrams(key, count) => {
-                let mut taken = chunks.by_ref().take(count);
-                self.on(key, |_, state, wakers| {
-                    state.datagrams.extend(&mut taken);
-                    state.datagram_waiters.wake(count, wakers);
-                });
-                taken.for_each(drop);
-            }
-            Event::DatagramsWritten(key, total) => self.on(key, |_, state, wakers| {
-                state.datagram_bytes_written = total;
-                state.datagram_room_waiters.wake_all(wakers);
-            }),
-            Event::Stats(reply, stats) => {
-                let _ = reply.send(*stats);
-            }
-            Event::Closed(key, reason) => {
-                let slot = self.connections.get_mut(key.index as usize);
-                if let Some(inner) = slot.and_then(Option::take) {
-                    inner.close(reason, &mut self.wakers);
                 }
             }
         }
-    }
-
-    /// A connection of ours has a key: what its handles want of it can be told to the shard.
-    fn begun(&mut self, key: ConnectionKey, inner: Arc<Inner>) {
-        let state = inner.state();
-        let _ = inner.key.set(key);
-        let abandoned = state.abandoned;
-        drop(state);
-        if abandoned {
-            self.link
-                .send(Command::Close(key, VarInt::from_u32(0), Bytes::new()));
-        }
-        self.insert(key, inner);
-    }
-
-    fn accepted(&mut self, key: ConnectionKey, inner: Arc<Inner>, listener: &ListenerInner) {
-        self.insert(key, Arc::clone(&inner));
-        // Dropped, and so closed, when too many wait or nobody listens any more.
-        listener.offer(Connection::new(inner), &mut self.wakers);
-    }
-
-    fn insert(&mut self, key: ConnectionKey, inner: Arc<Inner>) {
-        let index = key.index as usize;
-        if self.connections.len() <= index {
-            self.connections.resize(index + 1, None);
-        }
-        self.connections[index] = Some(inner);
-    }
-
-    fn on(&mut self, key: ConnectionKey, apply: impl FnOnce(&Inner, &mut State, &mut Vec<Waker>)) {
-        let slot = self.connections.get(key.index as usize);
-        if let Some(Some(inner)) = slot {
-            let mut state = inner.state();
-            apply(inner, &mut state, &mut self.wakers);
-        }
-    }
-
-    /// What happened on a stream that no handle is for any more concerns nobody.
-    fn on_stream(
-        &mut self,
-        key: ConnectionKey,
-        id: StreamId,
-        apply: impl FnOnce(&mut Stream, &mut Vec<Waker>),
-    ) {
-        self.on(key, |_, state, wakers| {
-            if let Some(stream) = state.streams.get_mut(&id) {
-                apply(stream, wakers);
-            }
-        });
-    }
-
-    fn ended(&mut self, key: ConnectionKey, id: StreamId, end: End) {
-        self.on_stream(key, id, |stream, wakers| {
-            stream.end = Some(end);
-            wakers.extend(stream.reader.take());
-        });
-    }
-
-    fn stopped(&mut self, key: ConnectionKey, id: StreamId, code: VarInt) {
-        self.on(key, |inner, state, wakers| {
-            if let Some(stream) = state.streams.get_mut(&id) {
-                stream.stopped = Some(code);
-                inner.alarm();
-                wakers.extend(stream.writer.take());
-                wakers.extend(stream.stop_waiter.take());
-            }
-        });
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
-fn phase(early: bool) -> Phase {
-    match early {
-        true => Phase::Early,
-        false => Phase::Established,
+impl Drop for Courier {
+    /// Handles that hear nothing any more find the engine stopped.
+    fn drop(&mut self) {
+        self.rounds.iter_mut().for_each(Round::end);
     }
 }
 
-/// What was agreed on is kept once it is final.
-fn agreed(inner: &Inner, early: bool, agreed: Agreed) {
-    if !early {
-        let _ = inner.agreed.set(agreed);
+impl fmt::Debug for Courier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Courier")
+            .field("shards", &self.rounds.len())
+            .field("spins", &self.spins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A courier without a thread.
+#[cfg(test)]
+impl Courier {
+    /// True when there is something to deliver.
+    pub(super) fn waits(&self) -> bool {
+        !self.posts.is_empty()
+    }
+
+    /// Delivers what is there. Says whether anything was there, and whether a shard lives.
+    pub(super) fn pump(&mut self) -> (bool, bool) {
+        let mut any = false;
+        loop {
+            match self.next() {
+                Ok(Some(post)) => self.take(post),
+                Ok(None) => return (any, true),
+                Err(()) => return (any, false),
+            }
+            any = true;
+        }
     }
 }

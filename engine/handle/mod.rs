@@ -41,6 +41,7 @@ mod limits;
 mod link;
 mod listener;
 mod recv_stream;
+mod round;
 mod routes;
 mod send_stream;
 mod waiters;
@@ -55,7 +56,7 @@ use quinn_proto::Side;
 use rustls::pki_types::ServerName;
 
 pub(crate) use self::agent::Agent;
-use self::agent::outbox;
+use self::agent::Outbox;
 use self::command::{Command, Listen};
 pub use self::config::{ClientConfig, ServerConfig};
 pub use self::connecting::{Connecting, ZeroRttAccepted};
@@ -63,7 +64,8 @@ pub use self::connection::{
     AcceptBi, AcceptUni, Closed, Connection, HandshakeDone, OpenBi, OpenUni, ReadDatagram,
     SendDatagram,
 };
-pub(crate) use self::courier::Courier;
+pub use self::courier::Courier;
+use self::courier::courier;
 pub use self::error::{
     ClosedStream, ConnectError, ConnectionError, ListenError, ReadError, ReadExactError,
     ReadToEndError, SendDatagramError, StoppedError, WriteError,
@@ -99,40 +101,42 @@ struct Shard {
     link: Arc<Link>,
 }
 
-/// A shard's side of a [`Handle`]: what runs on its lcore, and on a thread of the control plane.
-pub(crate) struct ShardSide {
-    /// Makes the agent.
-    pub(crate) agent: Box<dyn FnOnce() -> Agent + Send>,
-    /// Runs until the agent is dropped.
-    pub(crate) courier: Courier,
-}
+/// Makes the agent of a shard, on its lcore.
+pub(crate) type NewAgent = Box<dyn FnOnce() -> Agent + Send>;
 
 impl Handle {
-    /// A handle to shards on `ports`, given by their index for each shard, and what has to run for it.
+    /// A handle to shards on `ports`, given by their index for each shard. The agents are to run on the shards, and the
+    /// couriers, at most so many, until the agents are dropped.
     pub(crate) fn new(
         ports: Vec<HandlePort>,
         shards: impl IntoIterator<Item = usize>,
         limits: HandleLimits,
-    ) -> (Self, Vec<ShardSide>) {
-        let mut sides = Vec::new();
+        couriers: usize,
+    ) -> (Self, Vec<NewAgent>, Vec<Courier>) {
+        let mut commands = Vec::new();
         let shards = shards.into_iter().map(|port| {
-            let (link, commands) = link(limits);
-            let (outbox, (batches, empty)) = outbox();
-            let courier = Courier::new(Arc::clone(&link), batches, empty);
-            sides.push(ShardSide {
-                agent: Box::new(move || Agent::new(commands, outbox, limits)),
-                courier,
-            });
+            let (link, received) = link(limits);
+            commands.push(received);
             Shard { port, link }
         });
-        let shards = shards.collect();
+        let shards: Vec<Shard> = shards.collect();
+        let links: Vec<Arc<Link>> = shards.iter().map(|shard| Arc::clone(&shard.link)).collect();
+        let each = links.len().div_ceil(couriers.max(1)).max(1);
+        let parts = links.chunks(each).map(|links| courier(links.to_vec()));
+        let (couriers, mailboxes): (Vec<_>, Vec<_>) = parts.unzip();
+        let outboxes = mailboxes.into_iter().flatten().map(Outbox::new);
+        let agents = commands.into_iter().zip(outboxes);
+        let agents = agents.map(|(commands, outbox)| {
+            Box::new(move || Agent::new(commands, outbox, limits)) as NewAgent
+        });
+        let agents = agents.collect();
         let shared = Shared {
             ports,
             shards,
             next: AtomicUsize::new(0),
             default_client: Mutex::new(None),
         };
-        (Self(Arc::new(shared)), sides)
+        (Self(Arc::new(shared)), agents, couriers)
     }
 
     /// What [`connect`](Self::connect) uses from now on.

@@ -73,7 +73,7 @@ impl Case {
     /// The ways that it is measured through, in the order of a round.
     pub fn ways(self) -> &'static [Way] {
         match self {
-            Self::Crossing => &[Way::Handle],
+            Self::Crossing => &[Way::Handle, Way::HandleTask, Way::HandleSpinning],
             _ => Way::value_variants(),
         }
     }
@@ -92,9 +92,13 @@ pub enum Way {
     Shard,
     /// (a), with server and client on lcore 0.
     ShardOneLcore,
-    /// (b): client and server use the handle, on CPU 1; both shards are on lcore 0.
+    /// (b): client and server use the handle, on CPU 1; both shards are on lcore 0. The courier is a thread on CPU 1.
     Handle,
-    /// (b), with a server that is an application of its shard.
+    /// (b), with the courier as a task beside those that use the handle.
+    HandleTask,
+    /// (b), with a courier task that never sleeps.
+    HandleSpinning,
+    /// (b), with a courier task that never sleeps and a server that is an application of its shard.
     HandleClient,
     /// (c): quinn over kernel UDP on loopback, server thread on CPU 0, client thread on CPU 1; they sleep in epoll.
     Quinn,
@@ -108,8 +112,10 @@ impl Way {
         match self {
             Self::Shard => "(a) application on the shard, two lcores",
             Self::ShardOneLcore => "(a) application on the shard, one lcore",
-            Self::Handle => "(b) async handle, both ends",
-            Self::HandleClient => "(b) async handle, server on the shard",
+            Self::Handle => "(b) handle, courier thread",
+            Self::HandleTask => "(b) handle, courier task",
+            Self::HandleSpinning => "(b) handle, spinning",
+            Self::HandleClient => "(b) handle, spinning, server on the shard",
             Self::Quinn => "(c) quinn, blocking threads",
             Self::QuinnBusy => "(c) quinn, busy polling",
         }

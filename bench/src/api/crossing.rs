@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stoq::app::{Application, Context};
-use stoq::{Connection, Engine, SendStream};
+use stoq::{Connection, SendStream};
 
 use super::case::Spec;
-use super::handle_way::{YAML, connect, judge, listen, runtime};
+use super::handle_way::{bring, builder, connect, judge, listen, runtime};
 use super::recorder::histogram;
 use crate::scale::figures::Figures;
 use crate::scale::secrets;
@@ -30,13 +30,13 @@ const LOOKS: usize = 256;
 pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
     let turns = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&turns);
-    let engine = Engine::builder()
-        .config_text(YAML)
+    let mut engine = builder(spec.way)
         .drive("right", move |_| TurnCounter(Arc::clone(&counter)))
         .start()?;
     let handle = engine.handle();
     let identity = secrets::identity()?;
     let mut figures = runtime()?.block_on(async {
+        bring(&mut engine, spec.way);
         listen(&handle, &identity).await?;
         let connection = connect(&handle, &identity).await?;
         let (mut send, _recv) = connection.open_bi().await?;

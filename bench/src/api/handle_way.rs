@@ -1,5 +1,5 @@
-//! (b): the async handle. Both shards are on lcore 0; what uses the handle, and the couriers that bring events to it,
-//! are on CPU 1.
+//! (b): the async handle. Both shards are on lcore 0; what uses the handle, and the courier that brings events to it, are
+//! on CPU 1.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use quinn_proto::ConnectionStats;
 use stoq::report::Report;
 use stoq::services::perf;
 use stoq::{
-    ClientConfig, Connection, Engine, Handle, Identity, Listener, RecvStream, SendStream,
+    Builder, ClientConfig, Connection, Engine, Handle, Identity, Listener, RecvStream, SendStream,
     ServerConfig, Trust,
 };
 use tokio::runtime::Runtime;
@@ -42,15 +42,16 @@ static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 /// Too few CPUs, no memory, or the engine refuses the settings.
 pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
     let identity = secrets::identity()?;
-    let mut builder = Engine::builder().config_text(YAML);
+    let mut builder = builder(spec.way);
     if spec.way == Way::HandleClient {
         let service = |_: &_| perf::PerfService::new(Arc::default());
         builder = builder.serve("left", LEFT.port(), server(&identity)?, service);
     }
-    let engine = builder.start()?;
+    let mut engine = builder.start()?;
     let handle = engine.handle();
     let mut figures = runtime()?.block_on(async {
-        if spec.way == Way::Handle {
+        bring(&mut engine, spec.way);
+        if spec.way != Way::HandleClient {
             listen(&handle, &identity).await?;
         }
         let connection = connect(&handle, &identity).await?;
@@ -58,6 +59,25 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
     })?;
     judge(&engine.shutdown()?, &mut figures);
     Ok(figures)
+}
+
+/// An engine with the courier of `way`.
+pub fn builder(way: Way) -> Builder {
+    let builder = Engine::builder().config_text(YAML);
+    match way {
+        Way::Handle => builder.courier_threads(1),
+        _ => builder.courier_in_program(),
+    }
+}
+
+/// Runs the courier beside the tasks of this runtime, if `way` has it there.
+pub fn bring(engine: &mut Engine, way: Way) {
+    if let Some(courier) = engine.take_courier() {
+        tokio::spawn(match way {
+            Way::HandleTask => courier,
+            _ => courier.spinning(),
+        });
+    }
 }
 
 /// A runtime on this thread, on the client's CPU. It has no sockets to wait for, so it sleeps on a condition variable.

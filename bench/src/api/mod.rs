@@ -8,7 +8,10 @@
 //! ```text
 //!   api ──► api measure shard CASE            server on lcore 0, client on lcore 1: applications of their shards
 //!       ├─► api measure shard-one-lcore CASE  the same, both on lcore 0
-//!       ├─► api measure handle CASE           both shards on lcore 0; client and server on CPU 1, by the handle
+//!       ├─► api measure handle CASE           both shards on lcore 0; client and server on CPU 1, by the handle,
+//!       │                                     which a courier thread on CPU 1 serves
+//!       ├─► api measure handle-task CASE      the same with the courier as a task beside them
+//!       ├─► api measure handle-spinning CASE  the same with a courier task that never sleeps
 //!       ├─► api measure handle-client CASE    the same, but for the server, which is an application of its shard
 //!       └─► api measure quinn CASE            server on CPU 0, client on CPU 1: threads, a runtime on each
 //! ```

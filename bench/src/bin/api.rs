@@ -81,7 +81,9 @@ fn measure(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
     match spec.way {
         _ if spec.case == Case::Crossing => crossing::run(spec),
         Way::Shard | Way::ShardOneLcore => shard_way::run(spec),
-        Way::Handle | Way::HandleClient => handle_way::run(spec),
+        Way::Handle | Way::HandleTask | Way::HandleSpinning | Way::HandleClient => {
+            handle_way::run(spec)
+        }
         Way::Quinn | Way::QuinnBusy => quinn_way::run(spec),
     }
 }

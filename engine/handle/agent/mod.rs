@@ -14,7 +14,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use self::conn::Conn;
-pub(super) use self::outbox::{Outbox, outbox};
+pub(super) use self::outbox::Outbox;
 use super::command::{Command, Listen, StreamRef};
 use super::event::{Agreed, Event};
 use super::inner::Inner;

@@ -43,12 +43,21 @@ impl Aioquic<'_> {
         serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in {out:?}; {err}"))
     }
 
+    /// A server process for HTTP/3 that listens, and serves `root`; held and read as the one below.
+    pub fn serve_http3(&self, root: &Path) -> Engine {
+        self.serve_with("http3_server.py", root, &[])
+    }
+
     /// A server process that listens: services hq-interop (of `root`), perf and echo.
     ///
     /// Held as an `Engine`, for it is stopped and read the same way; its events are JSON lines on
     /// standard output.
     pub fn serve(&self, root: &Path, arguments: &[&str]) -> Engine {
-        let mut command = script("server.py");
+        self.serve_with("server.py", root, arguments)
+    }
+
+    fn serve_with(&self, server: &str, root: &Path, arguments: &[&str]) -> Engine {
+        let mut command = script(server);
         command.args(["--address", &self.host, "--port", &self.port.to_string()]);
         command
             .arg("--certificate")
@@ -66,12 +75,16 @@ impl Aioquic<'_> {
 }
 
 fn script(name: &str) -> Command {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/peers")
-        .join(name);
     let mut command = Command::new(Aioquic::python());
-    command.arg("-B").arg(file).stdin(Stdio::null());
+    command.arg("-B").arg(peer(name)).stdin(Stdio::null());
     command
+}
+
+/// A program of `tests/peers`.
+pub(super) fn peer(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/peers")
+        .join(name)
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -15,6 +15,16 @@ const START: Duration = Duration::from_secs(20);
 /// How long a drain and the clean-up may take.
 const STOP: Duration = Duration::from_secs(15);
 
+/// The program of an example: cargo puts it beside the tests, one folder up.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own file");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>");
+    profile.join("examples").join(name)
+}
+
 /// A running engine. Killed when dropped; `stop` and `wait` end it in good order.
 pub struct Engine {
     child: Child,

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -130,6 +131,19 @@ listeners:
 
     /// Starts the engine with its TAP port, its shards, and `yaml` after that.
     pub fn start(&mut self, yaml: &str) {
+        let yaml = self.ports_and_shards() + yaml;
+        self.start_whole(&yaml);
+    }
+
+    /// Starts another program on the TAP port: `command` makes it from the file with its ports and
+    /// shards. The engine of this laboratory is then that program.
+    pub fn start_program(&mut self, command: impl FnOnce(&Path) -> Command + Send) {
+        let yaml = self.ports_and_shards();
+        self.spawn(&yaml, |config| Engine::spawn(command(config)));
+    }
+
+    /// The TAP port, and its shards.
+    fn ports_and_shards(&self) -> String {
         let (lcores, second) = match self.queues {
             1 => ("0", ""),
             _ => (
@@ -137,27 +151,29 @@ listeners:
                 "  - { name: server-1, port: tap, queue: 1, lcore: 1, idle: adaptive }\n",
             ),
         };
-        let head = format!(
+        format!(
             "eal: [\"-l\", \"{lcores}\", \"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \"--vdev=net_tap0,iface={INTERFACE}\"]
 ports:
   - {{ name: tap, device: net_tap0, mtu: {MTU}, addresses: [\"{ENGINE_ADDRESS}/64\"] }}
 shards:
   - {{ name: server, port: tap, queue: 0, lcore: 0, idle: adaptive }}
 {second}"
-        );
-        self.start_whole(&(head + yaml));
+        )
     }
 
     /// Starts the engine with a configuration of its own. Its TAP interface is `stoq0`.
     pub fn start_whole(&mut self, yaml: &str) {
+        self.spawn(yaml, Engine::run);
+        self.engine().wait_until_ready();
+    }
+
+    fn spawn(&mut self, yaml: &str, start: impl FnOnce(&Path) -> Engine + Send) {
         let config = self.folder.path().join("engine.yaml");
         std::fs::write(&config, yaml).expect("the test folder is writable");
-        let engine = self.namespace.inside(|| Engine::run(&config));
+        self.engine = Some(self.namespace.inside(|| start(&config)));
         // The interface is there before the engine is ready, and a client that finds its peer
         // without an address would wait a second for the next solicitation.
         self.link_up();
-        engine.wait_until_ready();
-        self.engine = Some(engine);
     }
 
     /// Gives the kernel's end of the link its address and brings it up.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::thread::CpuSet;
 
-use super::Aioquic;
+use super::{Aioquic, Browser, example};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -24,6 +24,10 @@ pub enum Need {
     TwoCpus,
     /// Python with aioquic: `make venv`.
     Aioquic,
+    /// Chromium and its driver.
+    Browser,
+    /// An example of this name, built by `cargo build --all-features --examples`, and by `cargo test`.
+    Example(&'static str),
     /// Prometheus' promtool: `scripts/promtool.sh`.
     Promtool,
 }
@@ -49,6 +53,17 @@ impl Need {
             Self::Promtool => promtool()
                 .is_none()
                 .then(|| "no promtool: run scripts/promtool.sh".into()),
+            Self::Browser => {
+                let mut programs = Browser::PROGRAMS.iter();
+                let missing = programs.find(|program| !starts(Path::new(program)));
+                missing.map(|program| format!("no `{program}`: run scripts/setup.sh"))
+            }
+            Self::Example(name) => (!example(name).exists()).then(|| {
+                format!(
+                    "no {}: run cargo build --all-features --examples",
+                    example(name).display()
+                )
+            }),
             Self::Aioquic => (!Aioquic::python().exists())
                 .then(|| format!("no {}: run `make venv`", Aioquic::python().display())),
         }
@@ -60,14 +75,17 @@ pub fn promtool() -> Option<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/promtool");
     [PathBuf::from("promtool"), fetched]
         .into_iter()
-        .find(|program| {
-            let mut command = Command::new(program);
-            command
-                .arg("--version")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            command.status().is_ok()
-        })
+        .find(|program| starts(program))
+}
+
+/// Whether a program can be started.
+fn starts(program: &Path) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok()
 }
 
 /// The turn of one test: while it lasts, no other test of this process runs an engine.

@@ -1,0 +1,80 @@
+//! Headless Chromium, in a process of its own for every page (`tests/peers/browser.py`).
+
+use std::net::Ipv6Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rcgen::{KeyPair, PublicKeyData};
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+
+use super::{Identity, aioquic};
+
+/// A look at one page of a server that is `localhost` to the browser.
+pub struct Browser<'a> {
+    /// Who the server is: the browser believes its key.
+    pub server: &'a Identity,
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// Its UDP port.
+    pub port: u16,
+}
+
+/// What to do with the page.
+#[derive(Default)]
+pub struct Visit<'a> {
+    /// Path of its URL.
+    pub path: &'a str,
+    /// JavaScript: what to wait for once the page is loaded.
+    pub until: &'a str,
+    /// JavaScript: the value, or a promise of it, that is the result.
+    pub script: &'a str,
+    /// Where to save how the page looked then, as PNG.
+    pub screenshot: Option<&'a Path>,
+    /// How long each of the steps may take.
+    pub patience: Duration,
+}
+
+impl Browser<'_> {
+    /// The programs it takes, by their Debian packages.
+    pub const PROGRAMS: [&'static str; 3] = ["python3", "chromium", "chromedriver"];
+
+    /// Visits a page, and returns the result of its script; fails the test when that fails.
+    pub fn visit(&self, visit: &Visit<'_>) -> Value {
+        let url = format!("https://localhost:{}{}", self.port, visit.path);
+        let mut command = Command::new("python3");
+        command
+            .arg("-B")
+            .arg(aioquic::peer("browser.py"))
+            .arg(&url)
+            .args(["--address", &self.address.to_string()])
+            .args(["--spki-sha256", &self.key_hash()])
+            .args(["--until", visit.until, "--script", visit.script])
+            .args(["--timeout", &visit.patience.as_secs().to_string()]);
+        if let Some(file) = visit.screenshot {
+            command.arg("--screenshot").arg(file);
+        }
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .expect("python starts");
+        let [out, err] =
+            [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
+        assert!(output.status.success(), "the browser at {url}: {err}");
+        let mut answer: Value =
+            serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in {out:?}; {err}"));
+        answer["result"].take()
+    }
+
+    /// SHA-256 of the server's public key as in its certificate, in hexadecimal.
+    fn key_hash(&self) -> String {
+        let pem = std::fs::read_to_string(&self.server.key).expect("readable");
+        let key = KeyPair::from_pem(&pem).expect("PEM written by the PKI");
+        let hash = digest(&SHA256, &key.subject_public_key_info());
+        hash.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
