@@ -71,7 +71,8 @@ impl PoolConfig {
     }
 
     /// Connections in all, those being opened among them: 1024. At the bound, an idle connection to another peer is
-    /// closed for one that is waited for.
+    /// closed for one that is waited for: the one idle for longest, to a quarter of
+    /// [`idle_timeout`](Self::idle_timeout).
     #[must_use]
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;

@@ -189,3 +189,90 @@ impl<C> Drop for Held<C> {
         self.0.put_back();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts what it is told.
+    #[derive(Default)]
+    struct Told(AtomicU64);
+
+    impl Home for Told {
+        fn returned(&self, _: PeerId) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn slot(home: &Arc<Told>, starved: &Arc<AtomicBool>) -> Arc<Slot<()>> {
+        let home: Arc<dyn Home> = home.clone();
+        let origin = Origin {
+            id: SlotId(1),
+            peer: PeerId(2),
+            shard: 0,
+            starved: Arc::clone(starved),
+            home: Arc::downgrade(&home),
+        };
+        Arc::new(Slot::new((), false, origin))
+    }
+
+    #[test]
+    fn leases_and_uses_are_counted() {
+        let slot = slot(&Arc::default(), &Arc::default());
+        let held: Vec<_> = (0..5).map(|_| slot.lend(slot.load()).unwrap()).collect();
+        assert_eq!((slot.load().leases(), slot.load().uses()), (5, 5));
+        drop(held);
+        assert_eq!((slot.load().leases(), slot.load().uses()), (0, 5));
+    }
+
+    #[test]
+    fn a_lease_by_an_old_look_is_refused() {
+        let slot = slot(&Arc::default(), &Arc::default());
+        let seen = slot.load();
+        drop(slot.lend(seen).unwrap());
+        assert!(slot.lend(seen).is_none(), "lent and returned since");
+        let seen = slot.load();
+        slot.set_queued(true);
+        assert!(slot.lend(seen).is_none() && !slot.load().is_open());
+        slot.set_queued(false);
+        assert!(slot.lend(seen).is_some());
+        let seen = slot.load();
+        slot.retire();
+        assert!(slot.lend(seen).is_none() && !slot.load().is_open());
+    }
+
+    #[test]
+    fn one_that_is_lent_is_not_retired_as_idle() {
+        let slot = slot(&Arc::default(), &Arc::default());
+        let held = slot.lend(slot.load());
+        assert!(!slot.retire_idle() && !slot.load().is_retired());
+        drop(held);
+        assert!(slot.retire_idle() && slot.load().is_retired());
+    }
+
+    #[test]
+    fn a_return_is_told_when_somebody_waits_for_it() {
+        let (home, starved) = (Arc::<Told>::default(), Arc::<AtomicBool>::default());
+        let slot = slot(&home, &starved);
+        let told = || home.0.swap(0, Ordering::SeqCst);
+        let two = || {
+            let seen = || slot.lend(slot.load()).unwrap();
+            (seen(), seen())
+        };
+        drop(two());
+        assert_eq!(told(), 0);
+        // Somebody waits for this peer: each return counts. For another: only the one that leaves it idle.
+        let held = two();
+        slot.set_queued(true);
+        drop(held);
+        assert_eq!(told(), 2);
+        slot.set_queued(false);
+        starved.store(true, Ordering::SeqCst);
+        drop(two());
+        assert_eq!(told(), 1);
+        let held = two();
+        slot.retire();
+        drop(held);
+        assert_eq!(told(), 0, "it is of no use to anybody");
+    }
+}

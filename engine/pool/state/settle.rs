@@ -63,14 +63,11 @@ impl<C: Pooled> State<C> {
             && peer.wanted(now, &self.config) > 0
         {
             if !self.has_room() {
-                // Told before the look for an idle one, so that none becomes idle unheard after it.
-                self.starving.store(true, Ordering::SeqCst);
-                fence(Ordering::SeqCst);
-                if !self.evict_idle(now, id) {
-                    self.starve(id);
-                    return;
-                }
+                // `feed` makes room, if there is an idle connection. Whoever returns one from now on says so.
+                self.starve(id);
                 self.mark_starving();
+                fence(Ordering::SeqCst);
+                return;
             }
             self.open(now, id);
         }

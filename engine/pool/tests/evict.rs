@@ -65,6 +65,18 @@ fn a_broken_connection_is_not_lent_again() {
 }
 
 #[test]
+fn one_that_has_settled_is_no_failure_though_nobody_looked() {
+    let mut pool = Fixture::new(PoolConfig::default().settle(SECOND));
+    let peer = pool.peer(1);
+    drop(pool.open(&peer));
+    pool.world.advance(SECOND);
+    pool.world.made(0).close();
+    pool.turn();
+    let stats = pool.stats();
+    assert_eq!((stats.evicted_broken, stats.open_failures), (1, 0));
+}
+
+#[test]
 fn a_broken_connection_is_seen_before_the_keeper_hears_of_it() {
     let mut pool = Fixture::new(PoolConfig::default().settle(MS));
     let peer = pool.peer(1);
@@ -143,23 +155,36 @@ fn one_closed_by_its_holder_is_no_failure() {
 }
 
 #[test]
-fn at_the_bound_of_all_an_idle_one_makes_room() {
-    let config = PoolConfig::default().connections(2);
+fn at_the_bound_of_all_the_one_idle_for_longest_makes_room() {
+    const COUNT: u16 = 3;
+    // Uses are told apart that are a quarter of it away from each other.
+    let idle_timeout = 60 * SECOND;
+    let config = PoolConfig::default()
+        .connections(COUNT.into())
+        .idle_timeout(idle_timeout);
     let mut pool = Fixture::new(config);
-    let peers = [pool.peer(1), pool.peer(2), pool.peer(3)];
-    drop(pool.open(&peers[0]));
+    let peers: Vec<_> = (0..=COUNT).map(|number| pool.peer(number)).collect();
+    for peer in &peers[..COUNT.into()] {
+        drop(pool.open(peer));
+    }
+    // Not in the order in which they were opened.
+    let order = [1, 2, 0];
+    for place in order {
+        pool.advance(idle_timeout / 4 + MS);
+        drop(pool.call(&peers[place]).lease());
+    }
     pool.advance(SECOND);
-    drop(pool.open(&peers[1]));
-    pool.advance(SECOND);
-    // The first is older, but was used later.
-    drop(pool.call(&peers[0]).lease());
-    pool.advance(SECOND);
-    let lease = pool.open(&peers[2]);
-    assert_eq!(lease.facts.number, 2);
-    assert!(pool.world.made(1).dropped.load(Ordering::SeqCst));
-    assert!(!pool.world.made(0).dropped.load(Ordering::SeqCst));
+    let mut last = COUNT.into();
+    for place in order {
+        drop(pool.open(&peers[last]));
+        pool.advance(SECOND);
+        let dropped = |number| pool.world.made(number).dropped.load(Ordering::SeqCst);
+        assert!(dropped(place), "{place}");
+        last = place;
+    }
     let stats = pool.stats();
-    assert_eq!((stats.evicted_crowded, stats.connections), (1, 2));
+    assert_eq!(stats.evicted_crowded, u64::from(COUNT));
+    assert_eq!(stats.connections, usize::from(COUNT));
 }
 
 #[test]

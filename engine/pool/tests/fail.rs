@@ -140,6 +140,8 @@ fn an_attempt_that_takes_too_long_is_given_up() {
         call.error(),
         PoolError::OpenFailed(OpenError::TimedOut { after: SECOND })
     ));
+    // Its future is gone, and the one that watches the time with it.
+    assert_eq!(pool.keeper.tasks(), 0);
     // It succeeds too late: the connection is dropped with the attempt.
     pool.world.accept(0);
     pool.turn();

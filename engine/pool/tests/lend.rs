@@ -129,6 +129,35 @@ fn connections_are_spread_over_shards() {
 }
 
 #[test]
+fn of_several_the_first_is_taken_so_that_the_rest_become_idle() {
+    let config = PoolConfig::default()
+        .leases_per_connection(1)
+        .idle_timeout(4 * SECOND);
+    let mut pool = Fixture::new(config);
+    let peer = pool.peer(1);
+    let held: Vec<_> = (0..3).map(|_| pool.open(&peer)).collect();
+    drop(held);
+    for _ in 0..6 {
+        pool.advance(SECOND);
+        drop(pool.call(&peer).lease());
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.evicted_idle, stats.connections), (2, 1));
+}
+
+#[test]
+fn places_that_became_free_on_a_shard_are_taken_by_other_peers() {
+    let mut pool = Fixture::on_shards(2, PoolConfig::default().settle(Duration::ZERO));
+    let leases: Vec<_> = (0..8).map(|n| pool.open(&pool.peer(n))).collect();
+    let on_second = leases.iter().filter(|lease| lease.facts.shard == 1);
+    on_second.for_each(|lease| lease.facts.close());
+    pool.turn();
+    for number in 10..14 {
+        assert_eq!(pool.open(&pool.peer(number)).facts.shard, 1);
+    }
+}
+
+#[test]
 fn a_lost_connection_is_made_up_for_on_its_shard() {
     let config = PoolConfig::default().leases_per_connection(1).settle(MS);
     let mut pool = Fixture::on_shards(2, config);
