@@ -50,12 +50,21 @@ impl Courier {
 
     /// Runs until the shard has ended, and tells everybody then.
     pub(crate) fn run(mut self) {
-        while let Ok(mut batch) = self.batches.recv() {
-            self.deliver(&mut batch);
-            self.wake();
-            // Full or closed: one batch less to keep.
-            let _ = self.empty.try_send(batch);
+        while let Ok(batch) = self.batches.recv() {
+            self.take(batch);
         }
+        self.end();
+    }
+
+    fn take(&mut self, mut batch: Box<Batch>) {
+        self.deliver(&mut batch);
+        self.wake();
+        // Full or closed: one batch less to keep.
+        let _ = self.empty.try_send(batch);
+    }
+
+    /// The shard has ended.
+    fn end(&mut self) {
         self.link.stop(&mut self.wakers);
         for connection in self.connections.drain(..).flatten() {
             connection.close(ConnectionError::EngineStopped, &mut self.wakers);
@@ -75,7 +84,7 @@ impl Courier {
         }
     }
 
-    pub(super) fn deliver(&mut self, batch: &mut Batch) {
+    fn deliver(&mut self, batch: &mut Batch) {
         let mut chunks = batch.chunks.drain(..);
         for event in batch.events.drain(..) {
             self.on_event(event, &mut chunks);
@@ -264,6 +273,41 @@ impl Courier {
                 wakers.extend(stream.stop_waiter.take());
             }
         });
+    }
+}
+
+/// A courier without a thread.
+#[cfg(test)]
+impl Courier {
+    /// True when there is something to deliver.
+    pub(super) fn waits(&self) -> bool {
+        !self.batches.is_empty()
+    }
+
+    /// Delivers what is there, and looks after its tasks after each event, as those may that run meanwhile. Says whether
+    /// anything was there, and whether the shard lives.
+    pub(super) fn pump(&mut self, mut meanwhile: impl FnMut()) -> (bool, bool) {
+        use crossbeam_channel::TryRecvError;
+        let mut any = false;
+        loop {
+            match self.batches.try_recv() {
+                Ok(mut batch) => {
+                    any = true;
+                    let mut chunks = std::mem::take(&mut batch.chunks).into_iter();
+                    for event in batch.events.drain(..) {
+                        self.on_event(event, &mut chunks);
+                        meanwhile();
+                    }
+                    assert_eq!(chunks.count(), 0, "chunks belong to events");
+                    self.take(batch);
+                }
+                Err(TryRecvError::Empty) => return (any, true),
+                Err(TryRecvError::Disconnected) => {
+                    self.end();
+                    return (true, false);
+                }
+            }
+        }
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) struct Link {
 struct Behind {
     commands: VecDeque<Command>,
     waiters: Waiters,
+    /// Commands that stood there at a time.
+    #[cfg(test)]
+    most: usize,
 }
 
 /// The end of the shard.
@@ -132,6 +135,10 @@ impl Link {
             return;
         }
         behind.commands.push_back(command);
+        #[cfg(test)]
+        {
+            behind.most = behind.most.max(behind.commands.len());
+        }
         self.congested.store(true, Ordering::Release);
         self.wanted.store(true, Ordering::Release);
     }
@@ -156,6 +163,12 @@ impl Link {
         let mut behind = self.behind();
         behind.commands.clear();
         behind.waiters.wake_all(wakers);
+    }
+
+    /// How many commands have stood behind the queue at a time.
+    #[cfg(test)]
+    pub(super) fn most_behind(&self) -> usize {
+        self.behind().most
     }
 
     fn behind(&self) -> MutexGuard<'_, Behind> {

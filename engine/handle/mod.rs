@@ -43,6 +43,8 @@ mod listener;
 mod recv_stream;
 mod routes;
 mod send_stream;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::fmt;

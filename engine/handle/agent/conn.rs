@@ -229,3 +229,17 @@ impl Conn {
         }
     }
 }
+
+#[cfg(test)]
+impl Conn {
+    pub(super) fn streams(&self) -> (usize, usize) {
+        let reserved = self.streams.values().filter(|stream| stream.reserved);
+        let reserved = reserved.count();
+        (self.streams.len() - reserved, reserved)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        let streams = self.streams.values().map(Stream::waiting);
+        streams.sum::<usize>() + self.datagrams.iter().map(Bytes::len).sum::<usize>()
+    }
+}

@@ -174,6 +174,24 @@ impl Agent {
     }
 }
 
+#[cfg(test)]
+impl Agent {
+    /// Streams that handles use, or may accept; and those that were opened ahead.
+    pub(super) fn streams(&self) -> (usize, usize) {
+        let counts = self.connections.iter().flatten().map(|conn| conn.streams());
+        counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    /// Bytes that wait for QUIC's send buffers.
+    pub(super) fn waiting(&self) -> usize {
+        self.connections
+            .iter()
+            .flatten()
+            .map(|conn| conn.waiting())
+            .sum()
+    }
+}
+
 fn agreed(connection: &Connection<'_>) -> Box<Agreed> {
     Box::new(Agreed {
         alpn: connection.alpn().to_vec(),
