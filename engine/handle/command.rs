@@ -25,8 +25,8 @@ pub(super) enum Command {
     Connect(Box<ConnectTarget>, Arc<Inner>),
     /// Accept connections on a UDP port.
     Listen(Box<Listen>),
-    /// Accept no more on it.
-    Unlisten(u16),
+    /// Accept no more for a listener, if it has the UDP port.
+    Unlisten(Arc<ListenerInner>),
     /// Open so many streams, as the peer permits.
     Reserve(ConnectionKey, Dir, u32),
     /// Write all of it.

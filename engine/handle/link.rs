@@ -179,14 +179,19 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::ConnectionKey;
 
-    fn unlisten(udp_port: u16) -> Command {
-        Command::Unlisten(udp_port)
+    fn credit(count: u32) -> Command {
+        let key = ConnectionKey {
+            index: 0,
+            serial: 0,
+        };
+        Command::DatagramCredit(key, count)
     }
 
-    fn received(commands: &Commands) -> Vec<u16> {
+    fn received(commands: &Commands) -> Vec<u32> {
         let of = |command| match command {
-            Command::Unlisten(udp_port) => udp_port,
+            Command::DatagramCredit(_, count) => count,
             _ => unreachable!("nothing else was sent"),
         };
         commands.queue.try_iter().map(of).collect()
@@ -202,14 +207,14 @@ mod tests {
         let context = Context::from_waker(Waker::noop());
         let mut place = Place::default();
         assert!(link.poll_room(&context, &mut place).is_ready());
-        for udp_port in 1..=5 {
-            link.send(unlisten(udp_port));
+        for count in 1..=5 {
+            link.send(credit(count));
         }
         assert!(link.poll_room(&context, &mut place).is_pending());
         let mut all = received(&commands);
         assert!(commands.room_wanted() && !commands.room_wanted());
         // A sender that comes before the courier does not overtake.
-        link.send(unlisten(6));
+        link.send(credit(6));
         let mut wakers = Vec::new();
         while all.len() < 6 {
             link.room(&mut wakers);
@@ -220,7 +225,7 @@ mod tests {
         link.room(&mut wakers);
         assert_eq!(wakers.len(), 1);
         assert!(link.poll_room(&context, &mut place).is_ready());
-        link.send(unlisten(7));
+        link.send(credit(7));
         assert_eq!(received(&commands), [7]);
     }
 
@@ -231,7 +236,7 @@ mod tests {
             ..HandleLimits::default()
         };
         let (link, _commands) = link(limits);
-        link.send(unlisten(1));
+        link.send(credit(1));
         let context = Context::from_waker(Waker::noop());
         let mut place = Place::default();
         assert!(link.poll_room(&context, &mut place).is_pending());
@@ -242,6 +247,6 @@ mod tests {
             link.poll_room(&context, &mut place),
             Poll::Ready(Err(Stopped))
         );
-        link.send(unlisten(2));
+        link.send(credit(2));
     }
 }

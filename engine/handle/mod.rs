@@ -210,13 +210,16 @@ impl Handle {
         let shared = &*self.0;
         let inner = ListenerInner::new(udp_port, config.backlog, shared.shards.len());
         let inner = Arc::new(inner);
+        let links = shared.shards.iter().map(|shard| Arc::clone(&shard.link));
+        // Dropped when a shard fails, or nobody waits any more: then no shard listens on.
+        let listener = Listener::new(Arc::clone(&inner), links.collect());
         let mut replies = Vec::new();
         for shard in &shared.shards {
             let mut server = config.quinn.clone();
             let port = &shared.ports[shard.port];
             server.transport_config(port.transport(config.transport.as_ref())?);
             let (reply, answer) = oneshot::channel();
-            replies.push((&shard.link, answer));
+            replies.push(answer);
             shard.link.send(Command::Listen(Box::new(Listen {
                 udp_port,
                 server,
@@ -226,25 +229,13 @@ impl Handle {
                 reply,
             })));
         }
-        let mut links = Vec::new();
-        let mut failed = None;
-        for (link, answer) in replies {
-            match answer.await.unwrap_or(Err(ListenError::EngineStopped)) {
-                Ok(()) => links.push(Arc::clone(link)),
-                Err(error) => failed = Some(error),
-            }
+        for answer in replies {
+            answer.await.unwrap_or(Err(ListenError::EngineStopped))?;
         }
-        // Dropped when a shard has failed, so that the others accept nothing.
-        let listener = Listener::new(inner, links);
-        match failed {
-            Some(error) => Err(error),
-            None => {
-                for port in &shared.ports {
-                    port.udp_ports.insert(udp_port);
-                }
-                Ok(listener)
-            }
+        for port in &shared.ports {
+            port.udp_ports.insert(udp_port);
         }
+        Ok(listener)
     }
 
     /// True when the engine has stopped.

@@ -58,10 +58,7 @@ impl Agent {
         match command {
             Command::Connect(target, inner) => self.connect(shard, &target, inner),
             Command::Listen(listen) => self.listen(shard, *listen),
-            Command::Unlisten(udp_port) => {
-                shard.unlisten(udp_port);
-                self.listeners.remove(&udp_port);
-            }
+            Command::Unlisten(listener) => self.unlisten(shard, &listener),
             Command::Reserve(key, dir, count) => self.on(shard, key, |conn, connection, outbox| {
                 conn.reserve(connection, dir, count, outbox);
             }),
@@ -121,6 +118,16 @@ impl Agent {
             reply: listen.reply,
             result: result.map_err(|error| ListenError::from_shard(&error)),
         });
+    }
+
+    /// Somebody else may have the UDP port by now, or have had it before.
+    fn unlisten(&mut self, shard: &mut Context<'_>, listener: &Arc<ListenerInner>) {
+        let udp_port = listener.udp_port();
+        let known = self.listeners.get(&udp_port);
+        if known.is_some_and(|known| Arc::ptr_eq(known, listener)) {
+            shard.unlisten(udp_port);
+            self.listeners.remove(&udp_port);
+        }
     }
 
     fn insert(&mut self, conn: Conn) {

@@ -237,13 +237,12 @@ fn who_waits_to_connect_may_give_up() {
         let connecting = handle.connect_with(config.clone(), server(), NAME).unwrap();
         rig.run_for(Duration::from_micros(time));
         drop(connecting);
-        rig.settle();
-        assert_eq!(rig.counters(CLIENT).connections_closing.get(), 0);
+        // A client that was never answered waits longest before it forgets.
+        rig.run_for(Duration::from_secs(20));
         assert_eq!(rig.counters(CLIENT).connections_current.get(), 0, "{time}");
         assert_eq!(rig.counters(SERVER).connections_current.get(), 0, "{time}");
     }
     assert_eq!(rig.counters(CLIENT).connections_opened.get(), 4);
-    // Those whose handshake was complete are there, and closed.
     drop(listener);
 }
 

@@ -85,10 +85,12 @@ fn all_that_waits(pair: &mut Pair) -> Vec<Task<ConnectionError>> {
             Err(other) => panic!("{other:?}"),
         }
     });
+    let clock = pair.rig.clock();
     waits!("statistics", |client| loop {
         if let Err(error) = client.stats().await {
             return error;
         }
+        clock.sleep(Duration::from_micros(100)).await;
     });
     all
 }
