@@ -105,9 +105,9 @@ impl Courier {
                 }
                 let _ = reply.send(result);
             }
-            Event::Begun(key, inner) => self.begun(key, inner),
-            Event::NotBegun(inner, error) => {
-                inner.close(error, &mut self.wakers);
+            Event::Begun(key, unbegun) => self.begun(key, unbegun.answer()),
+            Event::NotBegun(unbegun, error) => {
+                unbegun.answer().close(error, &mut self.wakers);
             }
             Event::Connected {
                 key,

@@ -161,8 +161,11 @@ impl Link {
     pub(super) fn stop(&self, wakers: &mut Vec<Waker>) {
         self.stopped.store(true, Ordering::Release);
         let mut behind = self.behind();
-        behind.commands.clear();
         behind.waiters.wake_all(wakers);
+        let commands = std::mem::take(&mut behind.commands);
+        drop(behind);
+        // Some of them tell handles that they are not done, so not under the lock.
+        drop(commands);
     }
 
     /// How many commands have stood behind the queue at a time.

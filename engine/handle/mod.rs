@@ -58,7 +58,7 @@ use rustls::pki_types::ServerName;
 
 pub(crate) use self::agent::Agent;
 use self::agent::outbox;
-use self::command::{Command, Listen};
+use self::command::{Command, Listen, Unbegun};
 pub use self::config::{ClientConfig, ServerConfig};
 pub use self::connecting::{Connecting, ZeroRttAccepted};
 pub use self::connection::{
@@ -194,7 +194,7 @@ impl Handle {
         };
         let inner = Arc::new(Inner::new(Arc::clone(link), Side::Client, remote));
         let connection = Connection::new(Arc::clone(&inner));
-        link.send(Command::Connect(Box::new(target), inner));
+        link.send(Command::Connect(Box::new(target), Unbegun::new(inner)));
         Ok(Connecting::new(&connection))
     }
 

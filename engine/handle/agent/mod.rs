@@ -15,9 +15,8 @@ use rustc_hash::FxHashMap;
 
 use self::conn::Conn;
 pub(super) use self::outbox::{Outbox, outbox};
-use super::command::{Command, Listen, StreamRef};
+use super::command::{Command, Listen, StreamRef, Unbegun};
 use super::event::{Agreed, Event};
-use super::inner::Inner;
 use super::limits::HandleLimits;
 use super::link::Commands;
 use super::listener::ListenerInner;
@@ -56,7 +55,7 @@ impl Agent {
 
     fn obey(&mut self, shard: &mut Context<'_>, command: Command) {
         match command {
-            Command::Connect(target, inner) => self.connect(shard, &target, inner),
+            Command::Connect(target, unbegun) => self.connect(shard, &target, unbegun),
             Command::Listen(listen) => self.listen(shard, *listen),
             Command::Unlisten(listener) => self.unlisten(shard, &listener),
             Command::Reserve(key, dir, count) => self.on(shard, key, |conn, connection, outbox| {
@@ -94,13 +93,13 @@ impl Agent {
         }
     }
 
-    fn connect(&mut self, shard: &mut Context<'_>, target: &ConnectTarget, inner: Arc<Inner>) {
+    fn connect(&mut self, shard: &mut Context<'_>, target: &ConnectTarget, unbegun: Unbegun) {
         match shard.connect(target) {
             Ok(key) => {
                 self.insert(Conn::new(key, target.remote, &self.limits));
-                self.outbox.event(Event::Begun(key, inner));
+                self.outbox.event(Event::Begun(key, unbegun));
             }
-            Err(error) => self.outbox.event(Event::NotBegun(inner, error.into())),
+            Err(error) => self.outbox.event(Event::NotBegun(unbegun, error.into())),
         }
     }
 
