@@ -66,9 +66,8 @@ impl Courier {
     /// The shard has ended.
     fn end(&mut self) {
         self.link.stop(&mut self.wakers);
-        for connection in self.connections.drain(..).flatten() {
-            connection.close(ConnectionError::EngineStopped, &mut self.wakers);
-            connection.state().detach();
+        for connection in std::mem::take(&mut self.connections).into_iter().flatten() {
+            self.closed(&connection, ConnectionError::EngineStopped);
         }
         for listener in self.listeners.drain(..) {
             if let Some(listener) = listener.upgrade() {
@@ -202,7 +201,7 @@ impl Courier {
             Event::Closed(key, reason) => {
                 let slot = self.connections.get_mut(key.index as usize);
                 if let Some(inner) = slot.and_then(Option::take) {
-                    inner.close(reason, &mut self.wakers);
+                    self.closed(&inner, reason);
                 }
             }
         }
@@ -219,6 +218,13 @@ impl Courier {
                 .send(Command::Close(key, VarInt::from_u32(0), Bytes::new()));
         }
         self.insert(key, inner);
+    }
+
+    /// What is unread stays readable, and holds no packet memory any more: who knows when it is read, and the engine may
+    /// end meanwhile.
+    fn closed(&mut self, inner: &Inner, reason: ConnectionError) {
+        inner.close(reason, &mut self.wakers);
+        inner.state().detach();
     }
 
     fn accepted(&mut self, key: ConnectionKey, inner: Arc<Inner>, listener: &ListenerInner) {

@@ -220,7 +220,7 @@ impl State {
         }
     }
 
-    /// Copies what nobody has read out of packet memory, so that the engine can end.
+    /// Copies what nobody has read out of packet memory.
     pub(super) fn detach(&mut self) {
         let copy = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
         self.datagrams.iter_mut().for_each(copy);

@@ -53,6 +53,15 @@ impl Agent {
         }
     }
 
+    fn obey_some(&mut self, shard: &mut Context<'_>, count: usize) {
+        for _ in 0..count {
+            let Ok(command) = self.commands.queue.try_recv() else {
+                break;
+            };
+            self.obey(shard, command);
+        }
+    }
+
     fn obey(&mut self, shard: &mut Context<'_>, command: Command) {
         match command {
             Command::Connect(target, unbegun) => self.connect(shard, &target, unbegun),
@@ -323,14 +332,14 @@ impl Application for Agent {
         true
     }
 
+    /// What handles have asked for until now is still done, so that the drain waits for it.
+    fn stop(&mut self, shard: &mut Context<'_>) {
+        self.obey_some(shard, self.commands.queue.len());
+    }
+
     fn run(&mut self, shard: &mut Context<'_>) {
         self.now = shard.now();
-        for _ in 0..COMMANDS_MAX {
-            let Ok(command) = self.commands.queue.try_recv() else {
-                break;
-            };
-            self.obey(shard, command);
-        }
+        self.obey_some(shard, COMMANDS_MAX);
         if self.commands.room_wanted() {
             self.outbox.event(Event::Room);
         }
