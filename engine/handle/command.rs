@@ -47,8 +47,9 @@ pub(super) enum Command {
     AcceptCredit(ConnectionKey, Dir, u32),
     /// So many more datagrams may wait to be read.
     DatagramCredit(ConnectionKey, u32),
-    /// Send an unreliable datagram.
-    Datagram(ConnectionKey, Bytes),
+    /// Send an unreliable datagram, unless what was sent until then was refused as 0-RTT data (see
+    /// [`StreamRef::epoch`]).
+    Datagram(ConnectionKey, u8, Bytes),
     /// End the connection.
     Close(ConnectionKey, VarInt, Bytes),
     /// Tell what is counted.

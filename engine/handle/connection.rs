@@ -124,8 +124,10 @@ impl Connection {
         if inner.link.is_full() || !take_datagram_room(inner, &mut state, data.len()) {
             return Err(SendDatagramError::Blocked(data));
         }
+        // The courier forgets what is under way and changes the epoch under the same lock.
+        let epoch = inner.epoch.load(Ordering::Acquire);
         drop(state);
-        inner.link.send(Command::Datagram(self.key(), data));
+        inner.link.send(Command::Datagram(self.key(), epoch, data));
         Ok(())
     }
 
@@ -623,9 +625,11 @@ impl Future for SendDatagram {
             return Poll::Pending;
         }
         state.datagram_room_waiters.leave(place);
+        let epoch = inner.epoch.load(Ordering::Acquire);
         drop(state);
         if let Some(bytes) = data.take() {
-            inner.link.send(Command::Datagram(connection.key(), bytes));
+            let command = Command::Datagram(connection.key(), epoch, bytes);
+            inner.link.send(command);
         }
         Poll::Ready(Ok(()))
     }

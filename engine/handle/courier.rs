@@ -14,7 +14,7 @@ use super::ConnectionError;
 use super::command::Command;
 use super::connection::Connection;
 use super::event::{Agreed, Batch, Event};
-use super::inner::{End, Inner, NO_DATAGRAMS, Phase, State, Stream};
+use super::inner::{End, Inner, Phase, State, Stream};
 use super::link::Link;
 use super::listener::ListenerInner;
 use crate::app::ConnectionKey;
@@ -121,11 +121,13 @@ impl Courier {
                 key,
                 listener,
                 remote,
+                max_datagram,
                 early,
                 agreed: known,
             } => {
                 let inner = Inner::new(Arc::clone(&self.link), Side::Server, remote);
                 let _ = inner.key.set(key);
+                inner.set_max_datagram(max_datagram);
                 agreed(&inner, early, known);
                 inner.state().phase = phase(early);
                 self.accepted(key, Arc::new(inner), &listener);
@@ -147,8 +149,7 @@ impl Courier {
             }),
             Event::Moved(key, remote) => self.on(key, |_, state, _| state.remote = remote),
             Event::MaxDatagram(key, size) => self.on(key, |inner, _, _| {
-                let size = size.unwrap_or(NO_DATAGRAMS);
-                inner.max_datagram.store(size, Ordering::Release);
+                inner.set_max_datagram(size);
             }),
             Event::Reserved(key, dir, count) => self.on(key, |_, state, wakers| {
                 let opening = state.opening(dir);

@@ -59,6 +59,8 @@ pub(super) enum Event {
         key: ConnectionKey,
         listener: Arc<ListenerInner>,
         remote: SocketAddrV6,
+        /// As in [`MaxDatagram`](Self::MaxDatagram).
+        max_datagram: Option<usize>,
         early: bool,
         agreed: Box<Agreed>,
     },

@@ -137,6 +137,12 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The largest unreliable datagram in bytes; nothing: none may be sent.
+    pub(super) fn set_max_datagram(&self, size: Option<usize>) {
+        let size = size.unwrap_or(NO_DATAGRAMS);
+        self.max_datagram.store(size, Ordering::Release);
+    }
+
     /// Something happened that makes a stream unfit for writing.
     pub(super) fn alarm(&self) {
         self.alarms.fetch_add(1, Ordering::Release);

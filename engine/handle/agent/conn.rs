@@ -30,7 +30,7 @@ pub(super) struct Conn {
     datagram_bytes_written: u64,
     /// What was told of the connection.
     remote: SocketAddrV6,
-    max_datagram: Option<Option<usize>>,
+    pub(super) max_datagram: Option<Option<usize>>,
 }
 
 impl Conn {
@@ -199,9 +199,13 @@ impl Conn {
     pub(super) fn send_datagram(
         &mut self,
         connection: &mut Connection<'_>,
+        epoch: u8,
         datagram: Bytes,
         outbox: &mut Outbox,
     ) {
+        if epoch != self.epoch {
+            return;
+        }
         self.datagrams.push_back(datagram);
         self.write_datagrams(connection, outbox);
         self.look(connection, outbox);

@@ -90,9 +90,11 @@ impl Agent {
                     conn.datagram_credit(connection, count, outbox);
                 })
             }
-            Command::Datagram(key, bytes) => self.on(shard, key, |conn, connection, outbox| {
-                conn.send_datagram(connection, bytes, outbox);
-            }),
+            Command::Datagram(key, epoch, bytes) => {
+                self.on(shard, key, |conn, connection, outbox| {
+                    conn.send_datagram(connection, epoch, bytes, outbox);
+                })
+            }
             Command::Close(key, code, reason) => self.on(shard, key, |_, connection, _| {
                 connection.close(code, reason);
             }),
@@ -215,32 +217,38 @@ fn agreed(connection: &Connection<'_>) -> Box<Agreed> {
 }
 
 impl Application for Agent {
+    // Whoever sees that a connection is ready sees how large its datagrams may be: that is told first.
+
     fn connected(&mut self, connection: &mut Connection<'_>) {
         let key = connection.key();
         let early = connection.is_early_data();
         let agreed = agreed(connection);
-        match connection.side() {
-            Side::Client => self.outbox.event(Event::Connected { key, early, agreed }),
-            Side::Server => {
-                let Some(listener) = self.listeners.get(&connection.local_udp_port()) else {
-                    // It was closed while the handshake ran.
-                    connection.close(VarInt::from_u32(0), bytes::Bytes::new());
-                    return;
-                };
-                let listener = Arc::clone(listener);
-                let remote = connection.remote_address();
-                self.insert(Conn::new(key, remote, &self.limits));
-                self.outbox.event(Event::Accepted {
-                    key,
-                    listener,
-                    remote,
-                    early,
-                    agreed,
-                });
-            }
+        if connection.side() == Side::Client {
+            self.called(connection, |conn, connection, outbox| {
+                conn.look(connection, outbox);
+            });
+            self.outbox.event(Event::Connected { key, early, agreed });
+            return;
         }
-        self.called(connection, |conn, connection, outbox| {
-            conn.look(connection, outbox);
+        let Some(listener) = self.listeners.get(&connection.local_udp_port()) else {
+            // It was closed while the handshake ran.
+            connection.close(VarInt::from_u32(0), bytes::Bytes::new());
+            return;
+        };
+        let listener = Arc::clone(listener);
+        self.now = connection.now();
+        let remote = connection.remote_address();
+        let max_datagram = connection.max_datagram_size();
+        let mut conn = Conn::new(key, remote, &self.limits);
+        conn.max_datagram = Some(max_datagram);
+        self.insert(conn);
+        self.outbox.event(Event::Accepted {
+            key,
+            listener,
+            remote,
+            max_datagram,
+            early,
+            agreed,
         });
     }
 
@@ -248,17 +256,17 @@ impl Application for Agent {
         let key = connection.key();
         let accepted = connection.accepted_early_data();
         let agreed = agreed(connection);
-        self.outbox.event(Event::HandshakeDone {
-            key,
-            accepted,
-            agreed,
-        });
         let refused = !accepted && connection.side() == Side::Client;
         self.called(connection, |conn, connection, outbox| {
             if refused {
                 conn.forget_streams();
             }
             conn.look(connection, outbox);
+        });
+        self.outbox.event(Event::HandshakeDone {
+            key,
+            accepted,
+            agreed,
         });
     }
 
