@@ -175,7 +175,10 @@ impl Connection {
                 let reason = Bytes::copy_from_slice(reason);
                 inner.link.send(Command::Close(key, code, reason));
             }
-            None => state.abandoned = true,
+            None => {
+                state.abandoned = true;
+                drop(state);
+            }
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -225,7 +228,8 @@ impl Connection {
         inner.link.send(Command::Stats(self.key(), reply));
         match answer.await {
             Ok(stats) => Ok(stats),
-            Err(oneshot::Canceled) => Err(self.lost()),
+            // The shard has ended the connection, or has ended itself: the courier says which.
+            Err(oneshot::Canceled) => Err(self.closed().await),
         }
     }
 

@@ -114,6 +114,8 @@ impl Courier {
                 agreed: known,
             } => self.on(key, |inner, state, wakers| {
                 state.phase = phase(early);
+                // Of nothing, nothing is refused.
+                state.accepted_early = !early;
                 agreed(inner, early, known);
                 state.phase_waiters.wake_all(wakers);
             }),
@@ -130,6 +132,7 @@ impl Courier {
                 inner.set_max_datagram(max_datagram);
                 agreed(&inner, early, known);
                 inner.state().phase = phase(early);
+                inner.state().accepted_early = !early;
                 self.accepted(key, Arc::new(inner), &listener);
             }
             Event::HandshakeDone {

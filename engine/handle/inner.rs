@@ -52,6 +52,7 @@ pub(super) enum Phase {
 /// The part of [`Inner`] behind its lock.
 pub(super) struct State {
     pub(super) phase: Phase,
+    /// Whether what was sent before the end of the handshake counts: also when nothing was.
     pub(super) accepted_early: bool,
     /// All handles were dropped before the key was known.
     pub(super) abandoned: bool,

@@ -50,7 +50,7 @@ pub(super) struct Stopped;
 
 /// A way to a shard.
 pub(super) fn link(limits: HandleLimits) -> (Arc<Link>, Commands) {
-    let (commands, queue) = bounded(limits.commands.max(1));
+    let (commands, queue) = bounded(limits.commands);
     let wanted = Arc::<AtomicBool>::default();
     let link = Link {
         commands,

@@ -116,6 +116,7 @@ impl Handle {
         shards: impl IntoIterator<Item = usize>,
         limits: HandleLimits,
     ) -> (Self, Vec<ShardSide>) {
+        let limits = limits.at_least_one();
         let mut sides = Vec::new();
         let shards = shards.into_iter().map(|port| {
             let (link, commands) = link(limits);
