@@ -343,7 +343,8 @@ impl Open {
             return Poll::Ready(Err(error.clone()));
         }
         let opening = state.opening(self.dir);
-        let ready = opening.next < opening.end;
+        let available = opening.end - opening.next;
+        let ready = opening.waiters.may_take(&self.place, available);
         if ready {
             opening.waiters.leave(&mut self.place);
         } else {
