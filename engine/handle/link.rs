@@ -19,6 +19,8 @@ use super::waiters::{Place, Waiters};
 /// has at most one of each kind under way.
 pub(super) struct Link {
     commands: Sender<Command>,
+    /// The other end, for what the shard has left in the queue.
+    left: Receiver<Command>,
     pub(super) limits: HandleLimits,
     /// Asks the shard to say when the queue has room.
     wanted: Arc<AtomicBool>,
@@ -54,6 +56,7 @@ pub(super) fn link(limits: HandleLimits) -> (Arc<Link>, Commands) {
     let wanted = Arc::<AtomicBool>::default();
     let link = Link {
         commands,
+        left: queue.clone(),
         limits,
         wanted: Arc::clone(&wanted),
         congested: AtomicBool::new(false),
@@ -107,7 +110,9 @@ impl Link {
     /// True when the shard has ended.
     #[inline]
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        // Who has sent a command looks after that whether the shard has ended, and who says that it has looks for
+        // commands after that: one of the two sees the other.
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Gives up a place among those who wait for room.
@@ -121,6 +126,7 @@ impl Link {
         let command = match self.congested.load(Ordering::Acquire) {
             true => command,
             false => match self.commands.try_send(command) {
+                Ok(()) if self.is_stopped() => return self.discard(),
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return,
                 Err(TrySendError::Full(command)) => command,
             },
@@ -159,13 +165,20 @@ impl Link {
 
     /// The shard has ended: nobody waits any more.
     pub(super) fn stop(&self, wakers: &mut Vec<Waker>) {
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::SeqCst);
         let mut behind = self.behind();
         behind.waiters.wake_all(wakers);
         let commands = std::mem::take(&mut behind.commands);
         drop(behind);
         // Some of them tell handles that they are not done, so not under the lock.
         drop(commands);
+        self.discard();
+    }
+
+    /// Drops what nobody will do any more, so that those who wait for an answer hear that there is none.
+    #[cold]
+    fn discard(&self) {
+        while self.left.try_recv().is_ok() {}
     }
 
     /// How many commands have stood behind the queue at a time.
@@ -238,7 +251,7 @@ mod tests {
             commands: 1,
             ..HandleLimits::default()
         };
-        let (link, _commands) = link(limits);
+        let (link, commands) = link(limits);
         link.send(credit(1));
         let context = Context::from_waker(Waker::noop());
         let mut place = Place::default();
@@ -251,5 +264,6 @@ mod tests {
             Poll::Ready(Err(Stopped))
         );
         link.send(credit(2));
+        assert!(received(&commands).is_empty(), "nothing is left lying");
     }
 }

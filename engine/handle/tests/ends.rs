@@ -78,12 +78,15 @@ fn all_that_waits(pair: &mut Pair) -> Vec<Task<ConnectionError>> {
         .await
         .unwrap_err());
     waits!("closed", |client| client.closed().await);
+    let clock = pair.rig.clock();
     waits!("send datagrams", |client| loop {
         match client.send_datagram_wait(Bytes::from(vec![0; 1_000])).await {
             Ok(()) => {}
             Err(SendDatagramError::ConnectionLost(error)) => return error,
             Err(other) => panic!("{other:?}"),
         }
+        // Not more than the link can carry in the time of the test.
+        clock.sleep(Duration::from_micros(300)).await;
     });
     let clock = pair.rig.clock();
     waits!("statistics", |client| loop {
@@ -130,7 +133,12 @@ fn all_that_waits_ends_when_the_shard_breaks_off() {
     let all = all_that_waits(&mut pair);
     pair.rig.run_for(Duration::from_millis(100));
     assert!(all.iter().all(|task| !task.is_done()));
+    // The shard is gone for a while before anybody hears of it.
+    pair.rig.couriers_away = true;
     pair.rig.kill(CLIENT);
+    pair.rig.run_for(Duration::from_millis(100));
+    assert!(all.iter().all(|task| !task.is_done()));
+    pair.rig.couriers_away = false;
     for task in &all {
         assert_eq!(pair.rig.join(task), ConnectionError::EngineStopped);
     }

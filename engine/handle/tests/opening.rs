@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::rig::{Pair, Setup};
-use super::tasks::{Manual, pause};
+use super::tasks::Manual;
 use crate::transport::TransportSettings;
 
 fn two_streams(chaos: bool) -> Pair {

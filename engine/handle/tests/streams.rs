@@ -356,7 +356,10 @@ fn nothing_is_left_of_streams_that_are_over() {
             let (mut send, mut recv) = client.open_bi().await.unwrap();
             send.write_all(&[0; 50]).await.unwrap_or(());
             match number % 5 {
-                0 => drop(recv.read_to_end(100).await),
+                0 => {
+                    send.finish().unwrap();
+                    drop(recv.read_to_end(100).await);
+                }
                 1 => recv.stop(VarInt::from_u32(2)).unwrap_or(()),
                 2 => send.reset(VarInt::from_u32(2)).unwrap_or(()),
                 _ => {}

@@ -183,13 +183,6 @@ impl<T> Task<T> {
         }
         drop(task);
     }
-
-    /// Whether it was woken and not polled since.
-    pub(super) fn is_woken(&self) -> bool {
-        let inner = self.spawner.inner.borrow();
-        let task = inner.all[self.index].as_ref();
-        task.is_some_and(|task| task.flag.set.load(Ordering::Relaxed))
-    }
 }
 
 /// The virtual clock.
