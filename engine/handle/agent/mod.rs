@@ -95,9 +95,7 @@ impl Agent {
                     conn.send_datagram(connection, epoch, bytes, outbox);
                 })
             }
-            Command::Close(key, code, reason) => self.on(shard, key, |_, connection, _| {
-                connection.close(code, reason);
-            }),
+            Command::Close(key, code, reason) => shard.close(key, code, reason),
             Command::Stats(key, reply) => self.on(shard, key, |_, connection, outbox| {
                 outbox.event(Event::Stats(reply, Box::new(connection.stats())));
             }),
