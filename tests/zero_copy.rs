@@ -45,7 +45,11 @@ fn received_bytes_outlive_the_engine() {
     assert!(report.rx.zero_copy > 100, "{}", report.rx.zero_copy);
     // What the program holds; what it has not read holds nothing.
     let most = held.len() as u64;
-    assert!((1..=most).contains(&report.mbufs.in_use_at_exit), "{}", report.mbufs.in_use_at_exit);
+    assert!(
+        (1..=most).contains(&report.mbufs.in_use_at_exit),
+        "{}",
+        report.mbufs.in_use_at_exit
+    );
 
     // The pools stay, so what was held stays what it was.
     std::thread::sleep(Duration::from_millis(10));

@@ -19,7 +19,9 @@ mod tokio_io {
                 assert_eq!(send.stopped().await, Ok(None));
                 copied
             });
-            let data: Vec<u8> = (0..1_000_000_u32).map(|number| (number / 7) as u8).collect();
+            let data: Vec<u8> = (0..1_000_000_u32)
+                .map(|number| (number / 7) as u8)
+                .collect();
             let (mut send, mut recv) = client.open_bi().await.unwrap();
             let copy = data.clone();
             let write = tokio::spawn(async move {
@@ -28,7 +30,9 @@ mod tokio_io {
                 send.shutdown().await.unwrap();
             });
             let mut all = Vec::new();
-            AsyncReadExt::read_to_end(&mut recv, &mut all).await.unwrap();
+            AsyncReadExt::read_to_end(&mut recv, &mut all)
+                .await
+                .unwrap();
             assert!(all == data);
             assert_eq!(AsyncReadExt::read(&mut recv, &mut [0; 9]).await.unwrap(), 0);
             write.await.unwrap();
@@ -87,8 +91,12 @@ mod futures {
                     };
                     sent += poll_fn(write).await.unwrap();
                 }
-                poll_fn(|context| AsyncWrite::poll_flush(Pin::new(&mut send), context)).await.unwrap();
-                poll_fn(|context| AsyncWrite::poll_close(Pin::new(&mut send), context)).await.unwrap();
+                poll_fn(|context| AsyncWrite::poll_flush(Pin::new(&mut send), context))
+                    .await
+                    .unwrap();
+                poll_fn(|context| AsyncWrite::poll_close(Pin::new(&mut send), context))
+                    .await
+                    .unwrap();
                 assert_eq!(send.stopped().await, Ok(None));
             });
             let mut recv = server.accept_uni().await.unwrap();

@@ -10,7 +10,10 @@ use crate::program::alone;
 use crate::shared::{NAME, client_config, code, connect, right, run, server_config};
 
 fn ended(error: &ConnectionError) -> bool {
-    matches!(error, ConnectionError::LocallyClosed | ConnectionError::EngineStopped)
+    matches!(
+        error,
+        ConnectionError::LocallyClosed | ConnectionError::EngineStopped
+    )
 }
 
 #[test]
@@ -36,14 +39,23 @@ fn handles_after_the_end() {
                 end.accept_uni().await.map(drop).unwrap_err();
                 end.stats().await.unwrap_err();
                 let datagram = end.send_datagram(Bytes::new());
-                assert!(matches!(datagram, Err(SendDatagramError::ConnectionLost(_))));
+                assert!(matches!(
+                    datagram,
+                    Err(SendDatagramError::ConnectionLost(_))
+                ));
                 end.close(code(1), b"");
             }
             assert!(ended(&client.closed().await), "{}", client.closed().await);
             let write = send.write(b"x").await;
-            assert!(matches!(write, Err(WriteError::ConnectionLost(_))), "{write:?}");
+            assert!(
+                matches!(write, Err(WriteError::ConnectionLost(_))),
+                "{write:?}"
+            );
             let read = recv.read_chunk(1).await;
-            assert!(matches!(read, Err(ReadError::ConnectionLost(_))), "{read:?}");
+            assert!(
+                matches!(read, Err(ReadError::ConnectionLost(_))),
+                "{read:?}"
+            );
         });
     });
 }
@@ -65,10 +77,16 @@ fn an_engine_dropped_while_tasks_wait() {
             let own = server.clone();
             tasks.push(tokio::spawn(async move { drop(own.closed().await) }));
             tasks.push(tokio::spawn(async move { drop(recv.read_chunk(1).await) }));
-            tasks.push(tokio::spawn(async move { drop(send.write_all(&vec![0; 1 << 30]).await) }));
+            tasks.push(tokio::spawn(async move {
+                drop(send.write_all(&vec![0; 1 << 30]).await)
+            }));
             let own = client.clone();
-            tasks.push(tokio::spawn(async move { while own.stats().await.is_ok() {} }));
-            tasks.push(tokio::spawn(async move { while listener.accept().await.is_some() {} }));
+            tasks.push(tokio::spawn(
+                async move { while own.stats().await.is_ok() {} },
+            ));
+            tasks.push(tokio::spawn(async move {
+                while listener.accept().await.is_some() {}
+            }));
             let own = handle.clone();
             tasks.push(tokio::spawn(async move {
                 // Connections that come and go until there is no engine.
@@ -82,7 +100,9 @@ fn an_engine_dropped_while_tasks_wait() {
                 }
             }));
             tokio::time::sleep(Duration::from_millis(50)).await;
-            tokio::task::spawn_blocking(move || drop(engine)).await.unwrap();
+            tokio::task::spawn_blocking(move || drop(engine))
+                .await
+                .unwrap();
             for task in tasks {
                 task.await.unwrap();
             }

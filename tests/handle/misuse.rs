@@ -41,7 +41,10 @@ fn names_that_are_none_and_names_of_others() {
         right_name.unwrap().await.unwrap();
         let wrong_name = handle.connect_with(client, right(9_001), "wrong.test");
         let error = wrong_name.unwrap().await.unwrap_err();
-        assert!(matches!(error, ConnectionError::TransportError(_)), "{error:?}");
+        assert!(
+            matches!(error, ConnectionError::TransportError(_)),
+            "{error:?}"
+        );
     });
 }
 
@@ -131,9 +134,26 @@ fn a_panic_in_an_application_costs_its_connection_alone() {
         }
         // Others on the shard live, and more come.
         assert_eq!(echo(&other, b"still here").await.unwrap(), b"still here");
-        assert_eq!(echo(&open().await, b"here, too").await.unwrap(), b"here, too");
-        by_handle.1.open_uni().await.unwrap().write_all(b"x").await.unwrap();
-        by_handle.0.accept_uni().await.unwrap().read_to_end(1).await.unwrap();
+        assert_eq!(
+            echo(&open().await, b"here, too").await.unwrap(),
+            b"here, too"
+        );
+        by_handle
+            .1
+            .open_uni()
+            .await
+            .unwrap()
+            .write_all(b"x")
+            .await
+            .unwrap();
+        by_handle
+            .0
+            .accept_uni()
+            .await
+            .unwrap()
+            .read_to_end(1)
+            .await
+            .unwrap();
     });
 }
 
@@ -177,7 +197,13 @@ fn a_runtime_that_is_dropped_takes_nothing_with_it() {
     // The connection lives, as long as it has handles; a new runtime works with it.
     run(async move {
         assert!(client.close_reason().is_none());
-        client.open_uni().await.unwrap().write_all(b"hello").await.unwrap();
+        client
+            .open_uni()
+            .await
+            .unwrap()
+            .write_all(b"hello")
+            .await
+            .unwrap();
         let mut recv = server.accept_uni().await.unwrap();
         assert_eq!(recv.read_to_end(100).await.unwrap(), b"hello");
         drop((client, recv));
@@ -189,17 +215,26 @@ fn a_runtime_that_is_dropped_takes_nothing_with_it() {
 #[test]
 fn descriptions_of_engines_that_cannot_be() {
     // Before anything is started, so any number of times in a process.
-    let text = Engine::builder().config_text("ports: [{ name: 5").start().unwrap_err();
+    let text = Engine::builder()
+        .config_text("ports: [{ name: 5")
+        .start()
+        .unwrap_err();
     assert!(matches!(text, StartError::Config(_)), "{text:?}");
     assert!(text.to_string().starts_with("text:1:"), "{text}");
-    let file = Engine::builder().config_file("/nonexistent.yaml").start().unwrap_err();
+    let file = Engine::builder()
+        .config_file("/nonexistent.yaml")
+        .start()
+        .unwrap_err();
     assert!(file.to_string().contains("/nonexistent.yaml"), "{file}");
     let middle = Engine::builder()
         .link()
         .serve("middle", 1, server_config(), |_| crate::shared::Panics)
         .start()
         .unwrap_err();
-    assert!(matches!(middle, StartError::UnknownPort { .. }), "{middle:?}");
+    assert!(
+        matches!(middle, StartError::UnknownPort { .. }),
+        "{middle:?}"
+    );
     assert!(middle.to_string().contains("left, right"), "{middle}");
     let two = stoq::ServerConfig::new(identity(), ["one", "two"]).unwrap();
     let two = Engine::builder()
