@@ -15,6 +15,7 @@ mod connection;
 use std::net::SocketAddrV6;
 use std::time::Instant;
 
+use bytes::Bytes;
 pub use connection::{Connection, Read, ReadEnd, ReadError, WriteError};
 pub use quinn_proto::{
     ConnectError, ConnectionError, ConnectionStats, Dir, SendDatagramError, Side, StreamId, VarInt,
@@ -196,7 +197,13 @@ impl<'a> Context<'a> {
         self.core.unlisten(self.application, udp_port);
     }
 
-    /// A live connection of this application; `None` when it is closed.
+    /// Ends a connection of this application at once, also one that it has begun and of which the handshake runs: one
+    /// that [`connection`](Self::connection) does not lend yet. [`Application::closed`] follows.
+    pub fn close(&mut self, key: ConnectionKey, code: VarInt, reason: Bytes) {
+        self.core.close(key, self.application, code, reason);
+    }
+
+    /// A live connection of this application; `None` while its handshake runs, and when it is closed.
     pub fn connection(&mut self, key: ConnectionKey) -> Option<Connection<'_>> {
         self.core.connection(key, self.application)
     }

@@ -1,11 +1,13 @@
 //! What handles ask of a shard.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
 use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
 
+use super::ConnectionError;
 use super::inner::Inner;
 use super::listener::ListenerInner;
 use crate::app::{ConnectTarget, ConnectionKey};
@@ -23,11 +25,11 @@ pub(super) struct StreamRef {
 /// What handles ask of a shard. The shard does them in their order.
 pub(super) enum Command {
     /// Begin a connection.
-    Connect(Box<ConnectTarget>, Arc<Inner>),
+    Connect(Box<ConnectTarget>, Unbegun),
     /// Accept connections on a UDP port.
     Listen(Box<Listen>),
-    /// Accept no more on it.
-    Unlisten(u16),
+    /// Accept no more for a listener, if it has the UDP port.
+    Unlisten(Arc<ListenerInner>),
     /// Open so many streams, as the peer permits.
     Reserve(ConnectionKey, Dir, u32),
     /// Write all of it.
@@ -46,14 +48,40 @@ pub(super) enum Command {
     AcceptCredit(ConnectionKey, Dir, u32),
     /// So many more datagrams may wait to be read.
     DatagramCredit(ConnectionKey, u32),
-    /// Send an unreliable datagram.
-    Datagram(ConnectionKey, Bytes),
+    /// Send an unreliable datagram, unless what was sent until then was refused as 0-RTT data (see
+    /// [`StreamRef::epoch`]).
+    Datagram(ConnectionKey, u8, Bytes),
     /// Send a PING frame.
     Ping(ConnectionKey),
     /// End the connection.
     Close(ConnectionKey, VarInt, Bytes),
     /// Tell what is counted.
     Stats(ConnectionKey, oneshot::Sender<ConnectionStats>),
+}
+
+/// A connection that a shard has not begun, or of which the courier has not heard yet. When the shard ends before, its
+/// handles are told.
+pub(super) struct Unbegun(Option<Arc<Inner>>);
+
+impl Unbegun {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self(Some(inner))
+    }
+
+    /// The connection, which the caller answers for now.
+    pub(super) fn answer(mut self) -> Arc<Inner> {
+        self.0.take().expect("taken by what takes self")
+    }
+}
+
+impl Drop for Unbegun {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.take() {
+            let mut wakers = Vec::new();
+            inner.close(ConnectionError::EngineStopped, &mut wakers);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
 }
 
 /// A listener on one shard.

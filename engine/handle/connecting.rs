@@ -57,7 +57,8 @@ impl fmt::Debug for Connecting {
     }
 }
 
-/// Waits for the end of the handshake: true when the server took the 0-RTT data.
+/// Waits for the end of the handshake: false when the server refused 0-RTT data, or the connection is lost; true when it
+/// took the data, and when there was no 0-RTT.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct ZeroRttAccepted(HandshakeDone);
 

@@ -208,6 +208,23 @@ impl Core {
         Some(Connection::new(entry, &self.counters, self.now))
     }
 
+    /// Ends a connection of an application, however far it is.
+    pub(crate) fn close(
+        &mut self,
+        key: ConnectionKey,
+        application: u16,
+        code: VarInt,
+        reason: Bytes,
+    ) {
+        if let Some(entry) = self.entries.get_mut(key.index as usize)
+            && entry.key == key
+            && entry.application == Some(application)
+            && entry.phase != Phase::Closed
+        {
+            close(entry, self.now, code, reason, &mut self.dirty);
+        }
+    }
+
     /// Fires the timers that are due, so many of them in a turn: after a pause, all connections may have one.
     pub(crate) fn fire_timers(&mut self) {
         for _ in 0..TIMERS_MAX {
@@ -294,7 +311,8 @@ impl Core {
     pub(crate) fn close_all_of(&mut self, application: u16) {
         for (_, entry) in &mut self.entries {
             if entry.application == Some(application) {
-                close(entry, self.now, PANICKED, "internal error", &mut self.dirty);
+                let reason = Bytes::from_static(b"internal error");
+                close(entry, self.now, PANICKED, reason, &mut self.dirty);
             }
         }
     }
@@ -352,7 +370,8 @@ fn forward(entry: &mut Entry, endpoint: &mut quinn_proto::Endpoint) {
 /// Closes a connection because the shard shuts down.
 fn shut_down(entry: &mut Entry, now: Instant, dirty: &mut VecDeque<u32>) {
     if entry.phase != Phase::Closed && !entry.closing {
-        close(entry, now, VarInt::from_u32(0), "shutting down", dirty);
+        let reason = Bytes::from_static(b"shutting down");
+        close(entry, now, VarInt::from_u32(0), reason, dirty);
     }
 }
 
@@ -361,11 +380,10 @@ pub(super) fn close(
     entry: &mut Entry,
     now: Instant,
     code: VarInt,
-    reason: &'static str,
+    reason: Bytes,
     dirty: &mut VecDeque<u32>,
 ) {
     entry.closing = true;
-    let reason = Bytes::from_static(reason.as_bytes());
     entry.quinn.close(now, code, reason);
     entry.touched = true;
     mark(&mut entry.dirty, dirty, entry.key.index);
