@@ -50,10 +50,10 @@ fmt: ## format the sources
 	$(CARGO) fmt --all
 
 lint: setup ## clippy, with warnings as errors
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 
 doc: setup ## documentation of all crates: target/doc/stoq/index.html
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --all-features --no-deps
 
 clean: ## remove everything built
 	$(CARGO) clean

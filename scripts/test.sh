@@ -34,6 +34,6 @@ trap summary EXIT
 
 scripts/promtool.sh
 step format cargo fmt --all --check
-step clippy cargo clippy --workspace --all-targets -- -D warnings
-step doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
-step tests cargo test --workspace
+step clippy cargo clippy --workspace --all-targets --all-features -- -D warnings
+step doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --all-features --no-deps
+step tests cargo test --workspace --all-features
