@@ -1,9 +1,9 @@
 //! Streams past what the peer permits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::rig::{Pair, Setup};
+use super::rig::{Pair, Rig, Setup};
 use super::tasks::Manual;
 use crate::transport::TransportSettings;
 
@@ -113,4 +113,43 @@ fn a_newcomer_does_not_pass_those_who_wait() {
     drop(newcomer);
     assert!(another.is_woken());
     assert!(another.poll().is_ready());
+}
+
+/// A listener's settings bound what clients may open, and a client's what its server may, however many the shards allow.
+#[test]
+fn limits_are_those_of_the_listener_and_of_the_client() {
+    let few = TransportSettings {
+        bidi_streams: 40,
+        uni_streams: 3,
+        ..TransportSettings::default()
+    };
+    let mut rig = Rig::new(Setup::default());
+    let config = rig.server_config().transport(few.clone());
+    let listener = rig.listen_with(config);
+    let config = rig.client_config().transport(few);
+    let (server, client) = rig.connect_with(&listener, config);
+    // Whoever opens one uses it at once, so that grants grow as far as they do.
+    for connection in [client.clone(), server.clone()] {
+        rig.spawn("bidirectional", async move {
+            let mut held = Vec::new();
+            while let Ok((mut send, recv)) = connection.open_bi().await {
+                send.write_all(b"x").await.unwrap();
+                held.push((send, recv));
+            }
+        });
+    }
+    let accepted = [client, server].map(|connection| {
+        let count = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&count);
+        rig.spawn("acceptor", async move {
+            let mut held = Vec::new();
+            while let Ok(streams) = connection.accept_bi().await {
+                held.push(streams);
+                counter.set(held.len());
+            }
+        });
+        count
+    });
+    rig.settle();
+    assert_eq!(accepted.map(|count| count.get()), [40, 40]);
 }

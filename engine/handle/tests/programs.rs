@@ -2,10 +2,12 @@
 //! anything through, over links that lose, with couriers that are late. Whatever they do, what arrives is right, nobody
 //! waits for ever, and nothing is left.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -14,7 +16,8 @@ use quinn_proto::VarInt;
 use super::rig::{CLIENT, Pair, SERVER, Setup};
 use super::tasks::{Spawner, pause};
 use crate::handle::{
-    Connection, HandleLimits, ReadError, ReadExactError, RecvStream, SendStream, WriteError,
+    Agent, Connection, ConnectionError, HandleLimits, ReadError, ReadExactError, RecvStream,
+    SendDatagramError, SendStream, StoppedError, WriteError,
 };
 use crate::transport::TransportSettings;
 
@@ -161,7 +164,66 @@ async fn impatient<F: Future + Unpin>(times: u8, make: impl Fn() -> F) -> F::Out
     make().await
 }
 
-async fn write(mut send: SendStream, stream: usize, size: usize, plan: Plan) {
+/// What the tasks of a program have in common.
+#[derive(Clone)]
+struct Run {
+    plans: Rc<Vec<Plan>>,
+    spawner: Spawner,
+    /// Connections may be lost from now on.
+    ending: Rc<Cell<bool>>,
+}
+
+/// A connection that is lost ends a task, and nothing else does.
+type Done = Result<(), ConnectionError>;
+
+impl Run {
+    fn spawn(&self, name: String, task: impl Future<Output = Done> + 'static) {
+        let ending = Rc::clone(&self.ending);
+        self.spawner.spawn(name, async move {
+            if let Err(lost) = task.await {
+                assert!(ending.get(), "{lost:?}");
+            }
+        });
+    }
+
+    async fn open(self, connection: Connection, stream: usize) -> Done {
+        let plan = self.plans[stream].clone();
+        if !plan.bidirectional {
+            let send = impatient(plan.impatience, || connection.open_uni()).await?;
+            return write(send, stream, plan.size, plan).await;
+        }
+        let opened = impatient(plan.impatience, || connection.open_bi()).await;
+        let (send, mut recv) = opened?;
+        let copy = plan.clone();
+        self.spawn(format!("answer to {stream}"), async move {
+            if let Some(number) = number(&mut recv).await? {
+                assert_eq!(number, stream);
+                read(recv, stream, copy.answer, &copy, Reader::ReadsAll).await?;
+            }
+            Ok(())
+        });
+        write(send, stream, plan.size, plan).await
+    }
+
+    async fn accepted(self, send: Option<SendStream>, mut recv: RecvStream) -> Done {
+        let Some(stream) = number(&mut recv).await? else {
+            return Ok(());
+        };
+        let plan = self.plans[stream].clone();
+        assert_eq!(send.is_some(), plan.bidirectional);
+        if let Some(send) = send {
+            let answer = Plan {
+                sender: Sender::Finishes,
+                ..plan.clone()
+            };
+            let write = write(send, stream, plan.answer, answer);
+            self.spawn(format!("answer of {stream}"), write);
+        }
+        read(recv, stream, plan.size, &plan, plan.reader).await
+    }
+}
+
+async fn write(mut send: SendStream, stream: usize, size: usize, plan: Plan) -> Done {
     let size = match plan.sender {
         Sender::Resets(after) => after.min(size),
         Sender::Finishes | Sender::Drops => size,
@@ -183,45 +245,52 @@ async fn write(mut send: SendStream, stream: usize, size: usize, plan: Plan) {
             Err(WriteError::Stopped(code)) => {
                 assert!(code == STOP || code == VarInt::from_u32(0));
                 assert_eq!(send.stopped().await, Ok(Some(code)));
-                return;
+                return Ok(());
             }
+            Err(WriteError::ConnectionLost(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),
         }
     }
     match plan.sender {
-        Sender::Drops => {}
-        Sender::Resets(_) => {
-            let _ = send.reset(RESET);
-            send.stopped().await.unwrap();
-        }
-        Sender::Finishes => {
-            send.finish().unwrap();
-            send.stopped().await.unwrap();
-        }
+        Sender::Drops => return Ok(()),
+        Sender::Resets(_) => drop(send.reset(RESET)),
+        Sender::Finishes => send.finish().unwrap(),
+    }
+    match send.stopped().await {
+        Ok(_) => Ok(()),
+        Err(StoppedError::ConnectionLost(error)) => Err(error),
+        Err(other) => panic!("{other:?}"),
     }
 }
 
 /// Reads the number of a stream, if there is one.
-async fn number(recv: &mut RecvStream) -> Option<usize> {
+async fn number(recv: &mut RecvStream) -> Result<Option<usize>, ConnectionError> {
     let mut number = [0; 4];
     match recv.read_exact(&mut number).await {
-        Ok(()) => Some(u32::from_be_bytes(number) as usize),
-        Err(ReadExactError::FinishedEarly(0)) => None,
-        Err(ReadExactError::ReadError(ReadError::Reset(RESET))) => None,
+        Ok(()) => Ok(Some(u32::from_be_bytes(number) as usize)),
+        Err(ReadExactError::FinishedEarly(0)) => Ok(None),
+        Err(ReadExactError::ReadError(ReadError::Reset(RESET))) => Ok(None),
+        Err(ReadExactError::ReadError(ReadError::ConnectionLost(error))) => Err(error),
         Err(other) => panic!("{other:?}"),
     }
 }
 
 /// Reads what follows the number, of `size` bytes in all.
-async fn read(mut recv: RecvStream, stream: usize, size: usize, plan: &Plan, reader: Reader) {
+async fn read(
+    mut recv: RecvStream,
+    stream: usize,
+    size: usize,
+    plan: &Plan,
+    reader: Reader,
+) -> Done {
     let mut offset = 4;
     loop {
         match reader {
             Reader::Stops(after) if offset >= after => {
                 let _ = recv.stop(STOP);
-                return;
+                return Ok(());
             }
-            Reader::Drops(after) if offset >= after => return,
+            Reader::Drops(after) if offset >= after => return Ok(()),
             _ => {}
         }
         match recv.read_chunk(plan.piece).await {
@@ -235,56 +304,16 @@ async fn read(mut recv: RecvStream, stream: usize, size: usize, plan: &Plan, rea
             }
             Ok(None) => {
                 assert_eq!(offset, size, "stream {stream} is not complete");
-                return;
+                return Ok(());
             }
             Err(ReadError::Reset(RESET)) => {
                 assert!(matches!(plan.sender, Sender::Resets(_)));
-                return;
+                return Ok(());
             }
+            Err(ReadError::ConnectionLost(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),
         }
     }
-}
-
-async fn open(connection: Connection, stream: usize, plan: Plan, spawner: Spawner) {
-    if !plan.bidirectional {
-        let send = impatient(plan.impatience, || connection.open_uni()).await;
-        return write(send.unwrap(), stream, plan.size, plan).await;
-    }
-    let opened = impatient(plan.impatience, || connection.open_bi()).await;
-    let (send, mut recv) = opened.unwrap();
-    let copy = plan.clone();
-    spawner.spawn(format!("answer to {stream}"), async move {
-        if let Some(number) = number(&mut recv).await {
-            assert_eq!(number, stream);
-            read(recv, stream, copy.answer, &copy, Reader::ReadsAll).await;
-        }
-    });
-    write(send, stream, plan.size, plan).await;
-}
-
-async fn accepted(
-    send: Option<SendStream>,
-    mut recv: RecvStream,
-    plans: Rc<Vec<Plan>>,
-    spawner: Spawner,
-) {
-    let Some(stream) = number(&mut recv).await else {
-        return;
-    };
-    let plan = plans[stream].clone();
-    assert_eq!(send.is_some(), plan.bidirectional);
-    if let Some(send) = send {
-        let answer = Plan {
-            sender: Sender::Finishes,
-            ..plan.clone()
-        };
-        spawner.spawn(
-            format!("answer of {stream}"),
-            write(send, stream, plan.answer, answer),
-        );
-    }
-    read(recv, stream, plan.size, &plan, plan.reader).await;
 }
 
 fn assert_bounds(connection: &Connection, limits: &HandleLimits) {
@@ -299,12 +328,13 @@ fn assert_bounds(connection: &Connection, limits: &HandleLimits) {
     assert!(state.datagrams.len() <= limits.datagrams as usize);
 }
 
-fn run(program: Program) {
+/// Two sides that are at work, and their ends of the connection, the server's first.
+fn begin(program: &Program, idle_timeout: Option<Duration>) -> (Pair, [Connection; 2], Run) {
     let settings = program.settings.map(|(streams, window)| TransportSettings {
         bidi_streams: streams,
         uni_streams: streams,
         stream_receive_window: window,
-        idle_timeout: None,
+        idle_timeout,
         ..TransportSettings::default()
     });
     let limits = program.limits;
@@ -325,45 +355,57 @@ fn run(program: Program) {
             }
         }))
     };
-    let plans = Rc::new(program.streams);
-    for (stream, plan) in plans.iter().enumerate() {
-        let spawner = pair.rig.tasks.spawner();
-        let task = open(ends[plan.opener].clone(), stream, plan.clone(), spawner);
-        pair.rig.spawn(format!("open {stream}"), task);
+    let run = Run {
+        plans: Rc::new(program.streams.clone()),
+        spawner: pair.rig.tasks.spawner(),
+        ending: Rc::default(),
+    };
+    for (stream, plan) in run.plans.iter().enumerate() {
+        let task = run.clone().open(ends[plan.opener].clone(), stream);
+        run.spawn(format!("open {stream}"), task);
     }
     for side in [SERVER, CLIENT] {
         let coming = |bidirectional: bool| {
             let here = |plan: &&Plan| plan.opener != side && plan.bidirectional == bidirectional;
-            plans.iter().filter(here).count()
+            run.plans.iter().filter(here).count()
         };
-        let (count, end) = (coming(true), ends[side].clone());
-        let (spawner, copy) = (pair.rig.tasks.spawner(), Rc::clone(&plans));
-        pair.rig.spawn(format!("accept bi {side}"), async move {
+        let (count, end, own) = (coming(true), ends[side].clone(), run.clone());
+        run.spawn(format!("accept bi {side}"), async move {
             for number in 0..count {
-                let (send, recv) = impatient(2, || end.accept_bi()).await.unwrap();
-                let task = accepted(Some(send), recv, Rc::clone(&copy), spawner.clone());
-                spawner.spawn(format!("accepted bi {number} on {side}"), task);
+                let (send, recv) = impatient(2, || end.accept_bi()).await?;
+                let name = format!("accepted bi {number} on {side}");
+                own.spawn(name, own.clone().accepted(Some(send), recv));
             }
+            Ok(())
         });
-        let (count, end) = (coming(false), ends[side].clone());
-        let (spawner, copy) = (pair.rig.tasks.spawner(), Rc::clone(&plans));
-        pair.rig.spawn(format!("accept uni {side}"), async move {
+        let (count, end, own) = (coming(false), ends[side].clone(), run.clone());
+        run.spawn(format!("accept uni {side}"), async move {
             for number in 0..count {
-                let recv = impatient(2, || end.accept_uni()).await.unwrap();
-                let task = accepted(None, recv, Rc::clone(&copy), spawner.clone());
-                spawner.spawn(format!("accepted uni {number} on {side}"), task);
+                let recv = impatient(2, || end.accept_uni()).await?;
+                let name = format!("accepted uni {number} on {side}");
+                own.spawn(name, own.clone().accepted(None, recv));
             }
+            Ok(())
         });
         let (count, end) = (program.datagrams[side], ends[side].clone());
-        pair.rig.spawn(format!("datagrams of {side}"), async move {
+        run.spawn(format!("datagrams of {side}"), async move {
             for number in 0..count {
                 let datagram = Bytes::from(vec![number; usize::from(number) * 50]);
-                impatient(1, || end.send_datagram_wait(datagram.clone()))
-                    .await
-                    .unwrap();
+                match impatient(1, || end.send_datagram_wait(datagram.clone())).await {
+                    Ok(()) => {}
+                    Err(SendDatagramError::ConnectionLost(error)) => return Err(error),
+                    Err(other) => panic!("{other:?}"),
+                }
+                end.stats().await?;
             }
+            Ok(())
         });
     }
+    (pair, ends, run)
+}
+
+fn run_to_the_end(program: &Program) {
+    let (mut pair, ends, _run) = begin(program, None);
     pair.rig.finish();
 
     // What may still be lost is over; what is under way arrives.
@@ -371,12 +413,8 @@ fn run(program: Program) {
     pair.rig.settle();
     for (side, end) in ends.iter().enumerate() {
         assert!(end.close_reason().is_none());
-        assert_eq!(
-            pair.rig.agent(side, |agent| agent.streams().0),
-            0,
-            "side {side}"
-        );
-        assert_eq!(pair.rig.agent(side, |agent| agent.waiting()), 0);
+        assert_eq!(pair.rig.agent(side, Agent::streams).0, 0, "side {side}");
+        assert_eq!(pair.rig.agent(side, Agent::waiting), 0);
         let state = end.inner().state();
         let left: HashSet<_> = state.streams.keys().collect();
         assert!(left.is_empty(), "side {side}: {left:?}");
@@ -401,16 +439,55 @@ fn run(program: Program) {
     drop(listener);
 }
 
+/// How a program is cut off.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Close(usize),
+    Drain(usize),
+    BreakOff(usize),
+}
+
+fn cut_off(program: &Program, after: Duration, end: End) {
+    // Who is not told finds out by the idle time-out.
+    let (mut pair, ends, run) = begin(program, Some(Duration::from_secs(3)));
+    pair.rig.run_for(after);
+    run.ending.set(true);
+    match end {
+        End::Close(side) => ends[side].close(VarInt::from_u32(1), b"enough"),
+        End::Drain(side) => pair.rig.stop(side),
+        End::BreakOff(side) => pair.rig.kill(side),
+    }
+    pair.rig.finish();
+    for end in ends {
+        // Some may have been done before.
+        end.close(VarInt::from_u32(2), b"");
+        pair.rig.block_on(end.closed());
+    }
+}
+
+fn end() -> impl Strategy<Value = End> {
+    let side = || 0..2_usize;
+    prop_oneof![
+        side().prop_map(End::Close),
+        side().prop_map(End::Drain),
+        side().prop_map(End::BreakOff),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 200,
         max_shrink_iters: 500,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     #[test]
-    fn whatever_tasks_do(program in program()) {
-        run(program);
+    fn what_tasks_do_is_done_in_the_end(program in program()) {
+        run_to_the_end(&program);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_has_ended(program in program(), after in 0..60_000_u64, end in end()) {
+        cut_off(&program, Duration::from_micros(after), end);
     }
 }
