@@ -74,7 +74,17 @@ pub(super) struct Mailbox {
     shard: usize,
     posts: Sender<Post>,
     empty: Receiver<Box<Batch>>,
-    bell: Arc<Bell>,
+    /// The last, so that the courier is woken to find the channel closed.
+    bell: Rope,
+}
+
+/// Rings the bell once more when it is dropped.
+struct Rope(Arc<Bell>);
+
+impl Drop for Rope {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
 }
 
 /// A courier for shards with these links, and the mailbox of each.
@@ -88,7 +98,7 @@ pub(super) fn courier(links: Vec<Arc<super::link::Link>>) -> (Courier, Vec<Mailb
             shard,
             posts: posts.clone(),
             empty,
-            bell: Arc::clone(&bell),
+            bell: Rope(Arc::clone(&bell)),
         });
         Round::new(link, back)
     });
@@ -113,7 +123,7 @@ impl Mailbox {
     pub(super) fn post(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
         let (shard, last) = (self.shard, false);
         match self.posts.try_send(Post { shard, batch, last }) {
-            Ok(()) => self.bell.ring(),
+            Ok(()) => self.bell.0.ring(),
             Err(TrySendError::Full(post)) => return Err(post.batch),
             // The courier was dropped: nobody is told anything any more.
             Err(TrySendError::Disconnected(_)) => {}
@@ -126,12 +136,11 @@ impl Mailbox {
         self.posts.is_full()
     }
 
-    /// Hands over the last batch.
+    /// Hands over the last batch. The courier is woken when this is dropped.
     pub(super) fn close(&self, batch: Box<Batch>) {
         let (shard, last) = (self.shard, true);
         let post = Post { shard, batch, last };
         let _ = self.posts.send_timeout(post, LAST_WORDS_MAX);
-        self.bell.ring();
     }
 }
 
