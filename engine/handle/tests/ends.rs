@@ -7,7 +7,9 @@ use bytes::Bytes;
 use quinn_proto::VarInt;
 
 use super::rig::{CLIENT, NAME, Pair, Rig, SERVER, Setup, UDP_PORT, server};
-use super::tasks::Task;
+use super::tasks::{Manual, Task};
+use crate::handle::courier::courier;
+use crate::handle::link::link;
 use crate::handle::{
     ConnectError, Connection, ConnectionError, HandleLimits, ListenError, ReadError, RecvStream,
     SendDatagramError, SendStream, StoppedError, WriteError,
@@ -306,4 +308,16 @@ fn handles_may_be_dropped_in_any_order_after_the_end() {
     drop(pair.server);
     drop(streams);
     pair.rig.join(&pending).map(drop).unwrap_err();
+}
+
+#[test]
+fn a_courier_that_was_late_still_ends() {
+    // Its shards could not hand over their last words: the channel was full for too long. It finds it closed.
+    let links = [(); 2].map(|()| link(HandleLimits::default()).0);
+    let (courier, mailboxes) = courier(links.to_vec());
+    let mut courier = Manual::new(courier);
+    assert!(courier.poll().is_pending());
+    drop(mailboxes);
+    assert!(courier.is_woken());
+    assert!(courier.poll().is_ready());
 }
