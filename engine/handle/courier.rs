@@ -25,8 +25,9 @@ const BATCHES_A_POLL: usize = 8;
 ///
 /// Usually the engine has [threads](crate::Builder::courier_threads) for that, and nobody sees this type. A program that
 /// asks for it ([`courier_in_program`](crate::Builder::courier_in_program)) gets this future, and polls it where its
-/// tasks run: then waking them costs no switch between threads. Nothing reaches the handles while it is not polled, and
-/// when it is dropped they find the engine stopped. It ends when the engine does.
+/// tasks run: then waking them costs no switch between threads. Nothing reaches the handles while it is not polled. When
+/// it is dropped they find the engine stopped, and the shards close the connections of handles. It ends when the engine
+/// does.
 #[must_use = "handles hear nothing while nobody polls it"]
 pub struct Courier {
     posts: Receiver<Post>,
@@ -47,6 +48,8 @@ struct Post {
 /// Wakes a courier that is a future, if it sleeps.
 #[derive(Default)]
 struct Bell {
+    /// Nobody hears it any more.
+    gone: AtomicBool,
     asleep: AtomicBool,
     waker: AtomicWaker,
 }
@@ -125,7 +128,7 @@ impl Mailbox {
         match self.posts.try_send(Post { shard, batch, last }) {
             Ok(()) => self.bell.0.ring(),
             Err(TrySendError::Full(post)) => return Err(post.batch),
-            // The courier was dropped: nobody is told anything any more.
+            // The courier was dropped, which the next turn sees.
             Err(TrySendError::Disconnected(_)) => {}
         }
         Ok(())
@@ -134,6 +137,12 @@ impl Mailbox {
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.posts.is_full()
+    }
+
+    /// True when the courier was dropped: nobody is told anything any more.
+    #[inline]
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.bell.0.gone.load(Ordering::Relaxed)
     }
 
     /// Hands over the last batch. The courier is woken when this is dropped.
@@ -216,6 +225,7 @@ impl Future for Courier {
 impl Drop for Courier {
     /// Handles that hear nothing any more find the engine stopped.
     fn drop(&mut self) {
+        self.bell.gone.store(true, Ordering::Relaxed);
         self.end();
     }
 }

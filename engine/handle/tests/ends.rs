@@ -321,3 +321,30 @@ fn a_courier_that_was_late_still_ends() {
     assert!(courier.is_woken());
     assert!(courier.poll().is_ready());
 }
+
+#[test]
+fn a_courier_that_is_dropped_leaves_nobody_waiting() {
+    let mut pair = Pair::new(Setup::default());
+    let config = pair.rig.client_config();
+    let waits = pair.rig.spawn("accept", pair.server.accept_bi());
+    let listens = pair.rig.spawn("listener", pair.listener.accept());
+    pair.rig.settle();
+    pair.rig.drop_courier(SERVER);
+    let error = pair.rig.join(&waits).map(drop).unwrap_err();
+    assert_eq!(error, ConnectionError::EngineStopped);
+    assert!(pair.rig.join(&listens).is_none());
+    // Peers hear of it, and nobody new comes.
+    let closed = pair.rig.block_on(pair.client.closed());
+    assert!(
+        matches!(closed, ConnectionError::ApplicationClosed(_)),
+        "{closed:?}"
+    );
+    let connecting = pair.rig.handle(CLIENT).connect_with(config, server(), NAME);
+    let refused = pair.rig.block_on(connecting.unwrap()).unwrap_err();
+    assert!(
+        matches!(refused, ConnectionError::ConnectionClosed(_)),
+        "{refused:?}"
+    );
+    pair.rig.run_for(Duration::from_secs(20));
+    assert_eq!(pair.rig.counters(SERVER).connections_current.get(), 0);
+}

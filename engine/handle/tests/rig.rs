@@ -337,6 +337,11 @@ impl Rig {
         self.kill(side);
     }
 
+    /// Drops the courier of a side, while its shard runs on.
+    pub(super) fn drop_courier(&mut self, side: usize) {
+        self.sides[side].courier = None;
+    }
+
     /// Ends the shard of a side at once. Its courier is told, and may be yet to tell.
     pub(super) fn kill(&mut self, side: usize) {
         self.pump(side);
