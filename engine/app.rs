@@ -15,12 +15,14 @@ mod connection;
 use std::net::SocketAddrV6;
 use std::time::Instant;
 
+use bytes::Bytes;
 pub use connection::{Connection, Read, ReadEnd, ReadError, WriteError};
 pub use quinn_proto::{
     ConnectError, ConnectionError, ConnectionStats, Dir, SendDatagramError, Side, StreamId, VarInt,
 };
 
 use crate::shard::{Core, ShardError};
+use crate::transport::StreamLimits;
 
 /// What runs on a shard: one instance for each listener service, client or agent, and shard.
 ///
@@ -134,6 +136,9 @@ pub struct ConnectTarget {
     pub remote: SocketAddrV6,
     /// The name sent in TLS (SNI), and looked for in the server's certificate.
     pub server_name: String,
+    /// Streams that the server may have open, when the transport settings of `config` have limits of their own
+    /// ([`TransportSettings::streams`](crate::transport::TransportSettings::streams)); `None`: those of the shard.
+    pub streams: Option<StreamLimits>,
     /// TLS and transport settings; [`tls::client_config`](crate::tls::client_config) makes the former.
     pub config: quinn_proto::ClientConfig,
     /// Use 0-RTT when a session with this server can be resumed.
@@ -165,7 +170,8 @@ impl<'a> Context<'a> {
     }
 
     /// Accepts connections on a UDP port from now on, all of them for this application; `alpns` are the protocols it
-    /// speaks, each with whether it takes 0-RTT data, and must be those of `server`. For what several shards that listen
+    /// speaks, each with whether it takes 0-RTT data, and must be those of `server`; `streams` is what a client may have
+    /// open, as in [`ListenerConfig::streams`](crate::shard::ListenerConfig::streams). For what several shards that listen
     /// on one UDP port must have in common see [`ListenerConfig::server`](crate::shard::ListenerConfig::server).
     ///
     /// The worker has to let the UDP port through ([`poll::host::HostConfig::udp_ports`]).
@@ -177,8 +183,11 @@ impl<'a> Context<'a> {
         udp_port: u16,
         server: quinn_proto::ServerConfig,
         alpns: Vec<(Vec<u8>, bool)>,
+        streams: Option<StreamLimits>,
     ) -> Result<(), ShardError> {
-        self.core.listen(self.application, udp_port, server, alpns)
+        let application = self.application;
+        self.core
+            .listen(application, udp_port, server, alpns, streams)
     }
 
     /// Accepts no more connections on a UDP port that this application [listens](Self::listen) on; does nothing on
@@ -188,7 +197,13 @@ impl<'a> Context<'a> {
         self.core.unlisten(self.application, udp_port);
     }
 
-    /// A live connection of this application; `None` when it is closed.
+    /// Ends a connection of this application at once, also one that it has begun and of which the handshake runs: one
+    /// that [`connection`](Self::connection) does not lend yet. [`Application::closed`] follows.
+    pub fn close(&mut self, key: ConnectionKey, code: VarInt, reason: Bytes) {
+        self.core.close(key, self.application, code, reason);
+    }
+
+    /// A live connection of this application; `None` while its handshake runs, and when it is closed.
     pub fn connection(&mut self, key: ConnectionKey) -> Option<Connection<'_>> {
         self.core.connection(key, self.application)
     }

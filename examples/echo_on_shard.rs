@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let trust = identity.trust();
     let target = ConnectTarget {
         remote: "[fd00:5701::2]:4433".parse()?,
+        streams: None,
         server_name: "localhost".to_owned(),
         config: stoq::tls::client_config(stoq::tls::ClientTls {
             trust: &trust,

@@ -50,6 +50,7 @@ impl IdleConnections {
         config.transport_config(transport.build(settings.udp_payload_max())?);
         let target = ConnectTarget {
             remote: LEFT,
+            streams: None,
             server_name: SERVER_NAME.to_owned(),
             config,
             early_data: false,
@@ -76,6 +77,7 @@ impl IdleConnections {
         };
         let listener = ListenerConfig {
             udp_port: LEFT.port(),
+            streams: None,
             server: settings.server(),
             services: vec![service],
         };

@@ -45,6 +45,7 @@ pub fn sender(
 ) -> Result<Shard, Box<dyn Error>> {
     let target = ConnectTarget {
         remote,
+        streams: None,
         server_name: SERVER_NAME.to_owned(),
         config: settings.client(),
         early_data: false,
@@ -74,6 +75,7 @@ pub fn receiver(settings: &Settings, udp_port: u16) -> Result<Shard, Box<dyn Err
     let mut config = config(settings.udp_payload_max());
     config.listeners = vec![ListenerConfig {
         udp_port,
+        streams: None,
         server: settings.server(),
         services: vec![service],
     }];

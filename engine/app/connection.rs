@@ -283,10 +283,12 @@ impl<'a> Connection<'a> {
         Some(data)
     }
 
-    /// The largest unreliable datagram that can be sent now, in bytes; `None` when the peer takes none. It grows as
-    /// MTU discovery climbs, and falls when the path narrows.
+    /// The largest unreliable datagram that can be sent now, in bytes; `None` when the peer takes none, or they are
+    /// switched off on this side. It grows as MTU discovery climbs, and falls when the path narrows.
     pub fn max_datagram_size(&mut self) -> Option<usize> {
-        self.entry.quinn.datagrams().max_size()
+        let own = self.entry.datagram_max;
+        let max = self.entry.quinn.datagrams().max_size()?;
+        (own > 0).then(|| max.min(own))
     }
 
     /// Ends the connection at once, whatever is still unsent. [`Application::closed`] follows.

@@ -227,6 +227,7 @@ mod tests {
         };
         let target = ConnectTarget {
             remote: SocketAddrV6::new(Ipv6Addr::LOCALHOST, 1, 0, 0),
+            streams: None,
             server_name: "localhost".to_owned(),
             config: client_config(tls).unwrap(),
             early_data,

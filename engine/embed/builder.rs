@@ -16,6 +16,7 @@ use crate::plan::Plan;
 use crate::report::Report;
 use crate::run::{Prepared, RunError, RunOptions};
 use crate::shard::{ListenerConfig, ServiceConfig};
+use crate::transport::TransportSettings;
 
 /// Describes an engine, and starts it.
 #[must_use = "an engine begins with `start`"]
@@ -329,6 +330,11 @@ impl Service {
         });
         Ok(ListenerConfig {
             udp_port: self.udp_port,
+            streams: self
+                .config
+                .transport
+                .as_ref()
+                .map(TransportSettings::streams),
             server,
             services: services.collect(),
         })

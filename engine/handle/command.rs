@@ -1,14 +1,17 @@
 //! What handles ask of a shard.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
 use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
 
+use super::ConnectionError;
 use super::inner::Inner;
 use super::listener::ListenerInner;
 use crate::app::{ConnectTarget, ConnectionKey};
+use crate::transport::StreamLimits;
 
 /// A stream, as handles name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +25,11 @@ pub(super) struct StreamRef {
 /// What handles ask of a shard. The shard does them in their order.
 pub(super) enum Command {
     /// Begin a connection.
-    Connect(Box<ConnectTarget>, Arc<Inner>),
+    Connect(Box<ConnectTarget>, Unbegun),
     /// Accept connections on a UDP port.
     Listen(Box<Listen>),
-    /// Accept no more on it.
-    Unlisten(u16),
+    /// Accept no more for a listener, if it has the UDP port.
+    Unlisten(Arc<ListenerInner>),
     /// Open so many streams, as the peer permits.
     Reserve(ConnectionKey, Dir, u32),
     /// Write all of it.
@@ -45,8 +48,9 @@ pub(super) enum Command {
     AcceptCredit(ConnectionKey, Dir, u32),
     /// So many more datagrams may wait to be read.
     DatagramCredit(ConnectionKey, u32),
-    /// Send an unreliable datagram.
-    Datagram(ConnectionKey, Bytes),
+    /// Send an unreliable datagram, unless what was sent until then was refused as 0-RTT data (see
+    /// [`StreamRef::epoch`]).
+    Datagram(ConnectionKey, u8, Bytes),
     /// Send a PING frame.
     Ping(ConnectionKey),
     /// End the connection.
@@ -55,12 +59,38 @@ pub(super) enum Command {
     Stats(ConnectionKey, oneshot::Sender<ConnectionStats>),
 }
 
+/// A connection that a shard has not begun, or of which the courier has not heard yet. When the shard ends before, its
+/// handles are told.
+pub(super) struct Unbegun(Option<Arc<Inner>>);
+
+impl Unbegun {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self(Some(inner))
+    }
+
+    /// The connection, which the caller answers for now.
+    pub(super) fn answer(mut self) -> Arc<Inner> {
+        self.0.take().expect("taken by what takes self")
+    }
+}
+
+impl Drop for Unbegun {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.take() {
+            let mut wakers = Vec::new();
+            inner.close(ConnectionError::EngineStopped, &mut wakers);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
 /// A listener on one shard.
 pub(super) struct Listen {
     pub(super) udp_port: u16,
     pub(super) server: quinn_proto::ServerConfig,
     pub(super) alpns: Vec<Vec<u8>>,
     pub(super) early_data: bool,
+    pub(super) streams: Option<StreamLimits>,
     pub(super) listener: Arc<ListenerInner>,
     pub(super) reply: oneshot::Sender<Result<(), super::ListenError>>,
 }

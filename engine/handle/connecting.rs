@@ -19,7 +19,7 @@ impl Connecting {
     }
 
     /// Waits until data can be sent: before the end of the handshake, as 0-RTT data, if the configuration has
-    /// [`early_data`](super::ClientConfig::early_data) and a session with the server can be resumed; else until the
+    /// [`early_data`](crate::tls::ClientTls::early_data) and a session with the server can be resumed; else until the
     /// handshake is complete. quinn's method of this name answers at once; here the shard is asked.
     ///
     /// 0-RTT data can be replayed by an attacker (RFC 9001 §9.2): send what does no harm twice. If the server refuses it,
@@ -57,7 +57,8 @@ impl fmt::Debug for Connecting {
     }
 }
 
-/// Waits for the end of the handshake: true when the server took the 0-RTT data.
+/// Waits for the end of the handshake: false when the server refused 0-RTT data, or the connection is lost; true when it
+/// took the data, and when there was no 0-RTT.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct ZeroRttAccepted(HandshakeDone);
 

@@ -124,8 +124,10 @@ impl Connection {
         if inner.link.is_full() || !take_datagram_room(inner, &mut state, data.len()) {
             return Err(SendDatagramError::Blocked(data));
         }
+        // The courier forgets what is under way and changes the epoch under the same lock.
+        let epoch = inner.epoch.load(Ordering::Acquire);
         drop(state);
-        inner.link.send(Command::Datagram(self.key(), data));
+        inner.link.send(Command::Datagram(self.key(), epoch, data));
         Ok(())
     }
 
@@ -173,7 +175,10 @@ impl Connection {
                 let reason = Bytes::copy_from_slice(reason);
                 inner.link.send(Command::Close(key, code, reason));
             }
-            None => state.abandoned = true,
+            None => {
+                state.abandoned = true;
+                drop(state);
+            }
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -237,7 +242,8 @@ impl Connection {
         inner.link.send(Command::Stats(self.key(), reply));
         match answer.await {
             Ok(stats) => Ok(stats),
-            Err(oneshot::Canceled) => Err(self.lost()),
+            // The shard has ended the connection, or has ended itself: the courier says which.
+            Err(oneshot::Canceled) => Err(self.closed().await),
         }
     }
 
@@ -351,7 +357,8 @@ impl Open {
             return Poll::Ready(Err(error.clone()));
         }
         let opening = state.opening(self.dir);
-        let ready = opening.next < opening.end;
+        let available = opening.end - opening.next;
+        let ready = opening.waiters.may_take(&self.place, available);
         if ready {
             opening.waiters.leave(&mut self.place);
         } else {
@@ -637,9 +644,11 @@ impl Future for SendDatagram {
             return Poll::Pending;
         }
         state.datagram_room_waiters.leave(place);
+        let epoch = inner.epoch.load(Ordering::Acquire);
         drop(state);
         if let Some(bytes) = data.take() {
-            inner.link.send(Command::Datagram(connection.key(), bytes));
+            let command = Command::Datagram(connection.key(), epoch, bytes);
+            inner.link.send(command);
         }
         Poll::Ready(Ok(()))
     }

@@ -163,6 +163,10 @@ impl Courier {
         }
     }
 
+    fn end(&mut self) {
+        self.rounds.iter_mut().for_each(Round::end);
+    }
+
     /// What waits, if anything does; `Err` when nothing follows.
     fn next(&self) -> Result<Option<Post>, ()> {
         match self.posts.try_recv() {
@@ -181,7 +185,10 @@ impl Future for Courier {
         for _ in 0..BATCHES_A_POLL {
             match self.next() {
                 Ok(Some(post)) => self.take(post),
-                Err(()) => return Poll::Ready(()),
+                Err(()) => {
+                    self.end();
+                    return Poll::Ready(());
+                }
                 Ok(None) if self.spins => break,
                 Ok(None) => {
                     self.bell.sleep(context);
@@ -200,7 +207,7 @@ impl Future for Courier {
 impl Drop for Courier {
     /// Handles that hear nothing any more find the engine stopped.
     fn drop(&mut self) {
-        self.rounds.iter_mut().for_each(Round::end);
+        self.end();
     }
 }
 
@@ -221,14 +228,21 @@ impl Courier {
         !self.posts.is_empty()
     }
 
-    /// Delivers what is there. Says whether anything was there, and whether a shard lives.
-    pub(super) fn pump(&mut self) -> (bool, bool) {
+    /// Delivers what is there, and calls `meanwhile` after each event. Says whether anything was there, and whether a
+    /// shard lives.
+    pub(super) fn pump(&mut self, mut meanwhile: impl FnMut()) -> (bool, bool) {
         let mut any = false;
         loop {
             match self.next() {
-                Ok(Some(post)) => self.take(post),
+                Ok(Some(mut post)) => {
+                    self.rounds[post.shard].deliver_slowly(&mut post.batch, &mut meanwhile);
+                    self.take(post);
+                }
                 Ok(None) => return (any, true),
-                Err(()) => return (any, false),
+                Err(()) => {
+                    self.end();
+                    return (true, false);
+                }
             }
             any = true;
         }

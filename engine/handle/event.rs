@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
 
-use super::inner::Inner;
+use super::command::Unbegun;
 use super::listener::ListenerInner;
 use super::{ConnectionError, ListenError};
 use crate::app::ConnectionKey;
@@ -45,9 +45,9 @@ pub(super) enum Event {
         result: Result<(), ListenError>,
     },
     /// A connection was begun, and its key is known.
-    Begun(ConnectionKey, Arc<Inner>),
+    Begun(ConnectionKey, Unbegun),
     /// A connection could not be begun.
-    NotBegun(Arc<Inner>, ConnectionError),
+    NotBegun(Unbegun, ConnectionError),
     /// A client's connection is ready, before the end of the handshake if `early`.
     Connected {
         key: ConnectionKey,
@@ -59,6 +59,8 @@ pub(super) enum Event {
         key: ConnectionKey,
         listener: Arc<ListenerInner>,
         remote: SocketAddrV6,
+        /// As in [`MaxDatagram`](Self::MaxDatagram).
+        max_datagram: Option<usize>,
         early: bool,
         agreed: Box<Agreed>,
     },

@@ -54,6 +54,7 @@ pub(super) enum Phase {
 /// The part of [`Inner`] behind its lock.
 pub(super) struct State {
     pub(super) phase: Phase,
+    /// Whether what was sent before the end of the handshake counts: also when nothing was.
     pub(super) accepted_early: bool,
     /// All handles were dropped before the key was known.
     pub(super) abandoned: bool,
@@ -140,6 +141,12 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The largest unreliable datagram in bytes; nothing: none may be sent.
+    pub(super) fn set_max_datagram(&self, size: Option<usize>) {
+        let size = size.unwrap_or(NO_DATAGRAMS);
+        self.max_datagram.store(size, Ordering::Release);
+    }
+
     /// Something happened that makes a stream unfit for writing.
     pub(super) fn alarm(&self) {
         self.alarms.fetch_add(1, Ordering::Release);
@@ -224,7 +231,7 @@ impl State {
         }
     }
 
-    /// Copies what nobody has read out of packet memory, so that the engine can end.
+    /// Copies what nobody has read out of packet memory.
     pub(super) fn detach(&mut self) {
         let copy = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
         self.datagrams.iter_mut().for_each(copy);

@@ -1,6 +1,7 @@
 //! The bounds of what waits between a shard and its handles.
 
-/// Bounds of the queues between a shard and the handles to its connections.
+/// Bounds of the queues between a shard and the handles to its connections. 0 would let nothing through, and counts
+/// as 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandleLimits {
     /// Commands that wait for a shard, of all handles together; with more, tasks wait.
@@ -19,6 +20,20 @@ pub struct HandleLimits {
     pub datagrams: u32,
     /// Bytes of unreliable datagrams that wait to be sent, of a connection.
     pub datagram_bytes: usize,
+}
+
+impl HandleLimits {
+    /// The bounds that hold.
+    pub(super) fn at_least_one(self) -> Self {
+        Self {
+            commands: self.commands.max(1),
+            read_ahead: self.read_ahead.max(1),
+            write_ahead: self.write_ahead.max(1),
+            streams: self.streams.max(1),
+            datagrams: self.datagrams.max(1),
+            datagram_bytes: self.datagram_bytes.max(1),
+        }
+    }
 }
 
 impl Default for HandleLimits {

@@ -19,6 +19,8 @@ use super::waiters::{Place, Waiters};
 /// has at most one of each kind under way.
 pub(super) struct Link {
     commands: Sender<Command>,
+    /// The other end, for what the shard has left in the queue.
+    left: Receiver<Command>,
     pub(super) limits: HandleLimits,
     /// Asks the shard to say when the queue has room.
     wanted: Arc<AtomicBool>,
@@ -33,6 +35,9 @@ pub(super) struct Link {
 struct Behind {
     commands: VecDeque<Command>,
     waiters: Waiters,
+    /// Commands that stood there at a time.
+    #[cfg(test)]
+    most: usize,
 }
 
 /// The end of the shard.
@@ -47,10 +52,11 @@ pub(super) struct Stopped;
 
 /// A way to a shard.
 pub(super) fn link(limits: HandleLimits) -> (Arc<Link>, Commands) {
-    let (commands, queue) = bounded(limits.commands.max(1));
+    let (commands, queue) = bounded(limits.commands);
     let wanted = Arc::<AtomicBool>::default();
     let link = Link {
         commands,
+        left: queue.clone(),
         limits,
         wanted: Arc::clone(&wanted),
         congested: AtomicBool::new(false),
@@ -104,7 +110,9 @@ impl Link {
     /// True when the shard has ended.
     #[inline]
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        // Who has sent a command looks after that whether the shard has ended, and who says that it has looks for
+        // commands after that: one of the two sees the other.
+        self.stopped.load(Ordering::SeqCst)
     }
 
     /// Gives up a place among those who wait for room.
@@ -118,6 +126,7 @@ impl Link {
         let command = match self.congested.load(Ordering::Acquire) {
             true => command,
             false => match self.commands.try_send(command) {
+                Ok(()) if self.is_stopped() => return self.discard(),
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return,
                 Err(TrySendError::Full(command)) => command,
             },
@@ -132,6 +141,10 @@ impl Link {
             return;
         }
         behind.commands.push_back(command);
+        #[cfg(test)]
+        {
+            behind.most = behind.most.max(behind.commands.len());
+        }
         self.congested.store(true, Ordering::Release);
         self.wanted.store(true, Ordering::Release);
     }
@@ -152,10 +165,26 @@ impl Link {
 
     /// The shard has ended: nobody waits any more.
     pub(super) fn stop(&self, wakers: &mut Vec<Waker>) {
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::SeqCst);
         let mut behind = self.behind();
-        behind.commands.clear();
         behind.waiters.wake_all(wakers);
+        let commands = std::mem::take(&mut behind.commands);
+        drop(behind);
+        // Some of them tell handles that they are not done, so not under the lock.
+        drop(commands);
+        self.discard();
+    }
+
+    /// Drops what nobody will do any more, so that those who wait for an answer hear that there is none.
+    #[cold]
+    fn discard(&self) {
+        while self.left.try_recv().is_ok() {}
+    }
+
+    /// How many commands have stood behind the queue at a time.
+    #[cfg(test)]
+    pub(super) fn most_behind(&self) -> usize {
+        self.behind().most
     }
 
     fn behind(&self) -> MutexGuard<'_, Behind> {
@@ -166,14 +195,19 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::ConnectionKey;
 
-    fn unlisten(udp_port: u16) -> Command {
-        Command::Unlisten(udp_port)
+    fn credit(count: u32) -> Command {
+        let key = ConnectionKey {
+            index: 0,
+            serial: 0,
+        };
+        Command::DatagramCredit(key, count)
     }
 
-    fn received(commands: &Commands) -> Vec<u16> {
+    fn received(commands: &Commands) -> Vec<u32> {
         let of = |command| match command {
-            Command::Unlisten(udp_port) => udp_port,
+            Command::DatagramCredit(_, count) => count,
             _ => unreachable!("nothing else was sent"),
         };
         commands.queue.try_iter().map(of).collect()
@@ -189,14 +223,14 @@ mod tests {
         let context = Context::from_waker(Waker::noop());
         let mut place = Place::default();
         assert!(link.poll_room(&context, &mut place).is_ready());
-        for udp_port in 1..=5 {
-            link.send(unlisten(udp_port));
+        for count in 1..=5 {
+            link.send(credit(count));
         }
         assert!(link.poll_room(&context, &mut place).is_pending());
         let mut all = received(&commands);
         assert!(commands.room_wanted() && !commands.room_wanted());
         // A sender that comes before the courier does not overtake.
-        link.send(unlisten(6));
+        link.send(credit(6));
         let mut wakers = Vec::new();
         while all.len() < 6 {
             link.room(&mut wakers);
@@ -207,7 +241,7 @@ mod tests {
         link.room(&mut wakers);
         assert_eq!(wakers.len(), 1);
         assert!(link.poll_room(&context, &mut place).is_ready());
-        link.send(unlisten(7));
+        link.send(credit(7));
         assert_eq!(received(&commands), [7]);
     }
 
@@ -217,8 +251,8 @@ mod tests {
             commands: 1,
             ..HandleLimits::default()
         };
-        let (link, _commands) = link(limits);
-        link.send(unlisten(1));
+        let (link, commands) = link(limits);
+        link.send(credit(1));
         let context = Context::from_waker(Waker::noop());
         let mut place = Place::default();
         assert!(link.poll_room(&context, &mut place).is_pending());
@@ -229,6 +263,7 @@ mod tests {
             link.poll_room(&context, &mut place),
             Poll::Ready(Err(Stopped))
         );
-        link.send(unlisten(2));
+        link.send(credit(2));
+        assert!(received(&commands).is_empty(), "nothing is left lying");
     }
 }

@@ -65,7 +65,7 @@ impl Listener {
     /// `None`.
     pub fn close(&self) {
         for link in &self.links {
-            link.send(Command::Unlisten(self.inner.udp_port));
+            link.send(Command::Unlisten(Arc::clone(&self.inner)));
         }
         self.inner.end(usize::MAX);
     }
@@ -99,6 +99,10 @@ impl ListenerInner {
             turned_away: AtomicU64::new(0),
             state: Mutex::new(state),
         }
+    }
+
+    pub(super) fn udp_port(&self) -> u16 {
+        self.udp_port
     }
 
     /// A connection has come.

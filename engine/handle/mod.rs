@@ -44,6 +44,8 @@ mod recv_stream;
 mod round;
 mod routes;
 mod send_stream;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::fmt;
@@ -57,7 +59,7 @@ use rustls::pki_types::ServerName;
 
 pub(crate) use self::agent::Agent;
 use self::agent::Outbox;
-use self::command::{Command, Listen};
+use self::command::{Command, Listen, Unbegun};
 pub use self::config::{ClientConfig, ServerConfig};
 pub use self::connecting::{Connecting, ZeroRttAccepted};
 pub use self::connection::{
@@ -79,6 +81,7 @@ pub use self::recv_stream::RecvStream;
 pub(crate) use self::routes::HandlePort;
 pub use self::send_stream::SendStream;
 use crate::app::ConnectTarget;
+use crate::transport::TransportSettings;
 
 /// The engine, as the rest of the program sees it. Clones are the same engine.
 ///
@@ -113,6 +116,7 @@ impl Handle {
         limits: HandleLimits,
         couriers: usize,
     ) -> (Self, Vec<NewAgent>, Vec<Courier>) {
+        let limits = limits.at_least_one();
         let mut commands = Vec::new();
         let shards = shards.into_iter().map(|port| {
             let (link, received) = link(limits);
@@ -223,13 +227,14 @@ impl Handle {
         quinn.transport_config(shared.ports[port].transport(config.transport.as_ref())?);
         let target = ConnectTarget {
             remote,
+            streams: config.transport.as_ref().map(TransportSettings::streams),
             server_name: server_name.to_owned(),
             config: quinn,
             early_data: config.early_data,
         };
         let inner = Arc::new(Inner::new(Arc::clone(link), Side::Client, remote));
         let connection = Connection::new(Arc::clone(&inner));
-        link.send(Command::Connect(Box::new(target), inner));
+        link.send(Command::Connect(Box::new(target), Unbegun::new(inner)));
         Ok(Connecting::new(&connection))
     }
 
@@ -245,41 +250,33 @@ impl Handle {
         let shared = &*self.0;
         let inner = ListenerInner::new(udp_port, config.backlog, shared.shards.len());
         let inner = Arc::new(inner);
+        let links = shared.shards.iter().map(|shard| Arc::clone(&shard.link));
+        // Dropped when a shard fails, or nobody waits any more: then no shard listens on.
+        let listener = Listener::new(Arc::clone(&inner), links.collect());
         let mut replies = Vec::new();
         for shard in &shared.shards {
             let mut server = config.quinn.clone();
             let port = &shared.ports[shard.port];
             server.transport_config(port.transport(config.transport.as_ref())?);
             let (reply, answer) = oneshot::channel();
-            replies.push((&shard.link, answer));
+            replies.push(answer);
             shard.link.send(Command::Listen(Box::new(Listen {
                 udp_port,
                 server,
                 alpns: config.alpns.clone(),
                 early_data: config.early_data,
+                streams: config.transport.as_ref().map(TransportSettings::streams),
                 listener: Arc::clone(&inner),
                 reply,
             })));
         }
-        let mut links = Vec::new();
-        let mut failed = None;
-        for (link, answer) in replies {
-            match answer.await.unwrap_or(Err(ListenError::EngineStopped)) {
-                Ok(()) => links.push(Arc::clone(link)),
-                Err(error) => failed = Some(error),
-            }
+        for answer in replies {
+            answer.await.unwrap_or(Err(ListenError::EngineStopped))?;
         }
-        // Dropped when a shard has failed, so that the others accept nothing.
-        let listener = Listener::new(inner, links);
-        match failed {
-            Some(error) => Err(error),
-            None => {
-                for port in &shared.ports {
-                    port.udp_ports.insert(udp_port);
-                }
-                Ok(listener)
-            }
+        for port in &shared.ports {
+            port.udp_ports.insert(udp_port);
         }
+        Ok(listener)
     }
 
     /// True when the engine has stopped.

@@ -12,7 +12,7 @@ use super::ConnectionError;
 use super::command::Command;
 use super::connection::Connection;
 use super::event::{Agreed, Batch, Event};
-use super::inner::{End, Inner, NO_DATAGRAMS, Phase, State, Stream};
+use super::inner::{End, Inner, Phase, State, Stream};
 use super::link::Link;
 use super::listener::ListenerInner;
 use crate::app::ConnectionKey;
@@ -60,9 +60,8 @@ impl Round {
             return;
         }
         self.link.stop(&mut self.wakers);
-        for connection in self.connections.drain(..).flatten() {
-            connection.close(ConnectionError::EngineStopped, &mut self.wakers);
-            connection.state().detach();
+        for connection in std::mem::take(&mut self.connections).into_iter().flatten() {
+            self.closed(&connection, ConnectionError::EngineStopped);
         }
         for listener in self.listeners.drain(..) {
             if let Some(listener) = listener.upgrade() {
@@ -74,6 +73,17 @@ impl Round {
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Looks after its tasks after each event, as those may that run meanwhile.
+    #[cfg(test)]
+    pub(super) fn deliver_slowly(&mut self, batch: &mut Batch, mut meanwhile: impl FnMut()) {
+        let mut chunks = std::mem::take(&mut batch.chunks).into_iter();
+        for event in batch.events.drain(..) {
+            self.on_event(event, &mut chunks);
+            meanwhile();
+        }
+        assert_eq!(chunks.count(), 0, "chunks belong to events");
     }
 
     fn wake(&mut self) {
@@ -96,9 +106,9 @@ impl Round {
                 }
                 let _ = reply.send(result);
             }
-            Event::Begun(key, inner) => self.begun(key, inner),
-            Event::NotBegun(inner, error) => {
-                inner.close(error, &mut self.wakers);
+            Event::Begun(key, unbegun) => self.begun(key, unbegun.answer()),
+            Event::NotBegun(unbegun, error) => {
+                unbegun.answer().close(error, &mut self.wakers);
             }
             Event::Connected {
                 key,
@@ -106,6 +116,8 @@ impl Round {
                 agreed: known,
             } => self.on(key, |inner, state, wakers| {
                 state.phase = phase(early);
+                // Of nothing, nothing is refused.
+                state.accepted_early = !early;
                 agreed(inner, early, *known);
                 state.phase_waiters.wake_all(wakers);
             }),
@@ -113,13 +125,16 @@ impl Round {
                 key,
                 listener,
                 remote,
+                max_datagram,
                 early,
                 agreed: known,
             } => {
                 let inner = Inner::new(Arc::clone(&self.link), Side::Server, remote);
                 let _ = inner.key.set(key);
+                inner.set_max_datagram(max_datagram);
                 agreed(&inner, early, *known);
                 inner.state().phase = phase(early);
+                inner.state().accepted_early = !early;
                 self.accepted(key, Arc::new(inner), &listener);
             }
             Event::HandshakeDone {
@@ -139,8 +154,7 @@ impl Round {
             }),
             Event::Moved(key, remote) => self.on(key, |_, state, _| state.remote = remote),
             Event::MaxDatagram(key, size) => self.on(key, |inner, _, _| {
-                let size = size.unwrap_or(NO_DATAGRAMS);
-                inner.max_datagram.store(size, Ordering::Release);
+                inner.set_max_datagram(size);
             }),
             Event::Reserved(key, dir, count) => self.on(key, |_, state, wakers| {
                 let opening = state.opening(dir);
@@ -193,7 +207,7 @@ impl Round {
             Event::Closed(key, reason) => {
                 let slot = self.connections.get_mut(key.index as usize);
                 if let Some(inner) = slot.and_then(Option::take) {
-                    inner.close(reason, &mut self.wakers);
+                    self.closed(&inner, reason);
                 }
             }
         }
@@ -210,6 +224,13 @@ impl Round {
                 .send(Command::Close(key, VarInt::from_u32(0), Bytes::new()));
         }
         self.insert(key, inner);
+    }
+
+    /// What is unread stays readable, and holds no packet memory any more: who knows when it is read, and the engine may
+    /// end meanwhile.
+    fn closed(&mut self, inner: &Inner, reason: ConnectionError) {
+        inner.close(reason, &mut self.wakers);
+        inner.state().detach();
     }
 
     fn accepted(&mut self, key: ConnectionKey, inner: Arc<Inner>, listener: &ListenerInner) {

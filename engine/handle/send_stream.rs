@@ -32,6 +32,7 @@ pub struct SendStream {
     alarms: u32,
     /// Finished or reset.
     closed: bool,
+    reset: bool,
     room: Place,
 }
 
@@ -45,6 +46,7 @@ impl SendStream {
             // Look at the first write.
             alarms: u32::MAX,
             closed: false,
+            reset: false,
             room: Place::default(),
         }
     }
@@ -186,9 +188,12 @@ impl SendStream {
     /// [`finish`](Self::finish).
     ///
     /// # Errors
-    /// The peer stopped the stream, or has all of it, or it is gone with its connection.
+    /// It was reset before, the peer stopped it or has all of it, or it is gone with its connection.
     pub fn reset(&mut self, code: VarInt) -> Result<(), ClosedStream> {
         self.closed = true;
+        if std::mem::replace(&mut self.reset, true) {
+            return Err(ClosedStream);
+        }
         let inner = self.connection.inner();
         let state = inner.state();
         let stream = state.streams.get(&self.stream.id);
@@ -209,7 +214,7 @@ impl SendStream {
     }
 
     /// Waits until the peer has acknowledged all of the stream, after [`finish`](Self::finish): `None`; or until it does
-    /// not want more of it: the code that it gave.
+    /// not want more of it: the code that it gave. After [`reset`](Self::reset) there is nothing to wait for: `None`.
     ///
     /// # Errors
     /// See [`StoppedError`].
@@ -231,6 +236,9 @@ impl SendStream {
         if let Some(stream) = state.streams.get_mut(&self.stream.id) {
             if stream.acknowledged || stream.stopped.is_some() {
                 return Poll::Ready(Ok(stream.stopped));
+            }
+            if self.reset {
+                return Poll::Ready(Ok(None));
             }
             if closed.is_none() {
                 stream.stop_waiter = Some(context.waker().clone());
@@ -254,10 +262,11 @@ impl Drop for SendStream {
         if self.room.is_taken() {
             inner.link.leave(&mut self.room);
         }
+        let mut state = inner.state();
+        // Under the lock: else the number may name a new stream by now.
         if self.is_forgotten() {
             return;
         }
-        let mut state = inner.state();
         if let Some(stream) = state.streams.get_mut(&self.stream.id) {
             stream.sender = false;
             if !stream.receiver {

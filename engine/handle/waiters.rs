@@ -7,7 +7,10 @@ use std::task::{Context, Waker};
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     next: u64,
+    /// By number, and so in their order.
     waiting: VecDeque<(u64, Waker)>,
+    /// Those that were woken and have not looked since.
+    woken: usize,
 }
 
 /// A future's place among the [`Waiters`]: kept by the future, and given up when it is dropped.
@@ -15,15 +18,19 @@ pub(super) struct Waiters {
 pub(super) struct Place(Option<u64>);
 
 impl Waiters {
-    /// Has the task woken; it keeps the place it has.
+    /// Has the task woken; it keeps the place it has, also when it was woken in vain.
     pub(super) fn register(&mut self, place: &mut Place, context: &Context<'_>) {
-        let found = self.waiting.iter_mut().find(|(id, _)| Some(*id) == place.0);
-        match found {
-            Some((_, waker)) => waker.clone_from(context.waker()),
-            None => {
-                self.next += 1;
-                place.0 = Some(self.next);
-                self.waiting.push_back((self.next, context.waker().clone()));
+        let Some(id) = place.0 else {
+            self.next += 1;
+            place.0 = Some(self.next);
+            self.waiting.push_back((self.next, context.waker().clone()));
+            return;
+        };
+        match self.position(id) {
+            Ok(index) => self.waiting[index].1.clone_from(context.waker()),
+            Err(index) => {
+                self.woken -= 1;
+                self.waiting.insert(index, (id, context.waker().clone()));
             }
         }
     }
@@ -34,18 +41,32 @@ impl Waiters {
         let Some(id) = place.0.take() else {
             return false;
         };
-        match self.waiting.iter().position(|(other, _)| *other == id) {
-            Some(index) => {
+        match self.position(id) {
+            Ok(index) => {
                 self.waiting.remove(index);
                 false
             }
-            None => true,
+            Err(_) => {
+                self.woken -= 1;
+                true
+            }
         }
+    }
+
+    /// Whether a future may have one of `available` things: those who were woken for them go first.
+    pub(super) fn may_take(&self, place: &Place, available: u64) -> bool {
+        let woken = place.0.is_some_and(|id| self.position(id).is_err());
+        available > if woken { 0 } else { self.woken as u64 }
+    }
+
+    fn position(&self, id: u64) -> Result<usize, usize> {
+        self.waiting.binary_search_by_key(&id, |(id, _)| *id)
     }
 
     /// Takes the wakers of the first `count` tasks.
     pub(super) fn wake(&mut self, count: usize, wakers: &mut Vec<Waker>) {
         let count = count.min(self.waiting.len());
+        self.woken += count;
         wakers.extend(self.waiting.drain(..count).map(|(_, waker)| waker));
     }
 
@@ -89,5 +110,28 @@ mod tests {
         assert!(woken.is_empty());
         assert!(waiters.leave(&mut places[2]));
         assert!(!places[2].is_taken());
+    }
+
+    #[test]
+    fn who_was_woken_goes_before_newcomers_and_keeps_its_place() {
+        let context = Context::from_waker(Waker::noop());
+        let mut waiters = Waiters::default();
+        let mut places: [Place; 3] = Default::default();
+        for place in &mut places {
+            waiters.register(place, &context);
+        }
+        let newcomer = Place::default();
+        assert!(waiters.may_take(&newcomer, 1));
+        waiters.wake(1, &mut Vec::new());
+        assert!(!waiters.may_take(&newcomer, 1) && waiters.may_take(&newcomer, 2));
+        assert!(!waiters.may_take(&places[1], 1));
+        assert!(waiters.may_take(&places[0], 1) && !waiters.may_take(&places[0], 0));
+        // In vain: it is still the first.
+        waiters.register(&mut places[0], &context);
+        assert!(waiters.may_take(&newcomer, 1));
+        waiters.wake(1, &mut Vec::new());
+        assert!(waiters.leave(&mut places[0]));
+        assert!(waiters.may_take(&newcomer, 1));
+        assert!(!waiters.leave(&mut places[1]) && !waiters.leave(&mut places[2]));
     }
 }

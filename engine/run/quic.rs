@@ -245,6 +245,7 @@ impl<'a> Quic<'a> {
             .collect::<Result<_, QuicError>>()?;
         Ok(ListenerConfig {
             udp_port: plan.udp_port,
+            streams: None,
             server: self.servers[plan.name.as_str()].clone(),
             services,
         })
@@ -300,6 +301,7 @@ impl<'a> Quic<'a> {
         config.transport_config(Arc::clone(transport));
         let target = ConnectTarget {
             remote: plan.remote,
+            streams: None,
             server_name: plan.server_name.clone(),
             config,
             early_data: plan.early_data,

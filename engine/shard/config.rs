@@ -44,6 +44,9 @@ pub struct ShardConfig {
 pub struct ListenerConfig {
     /// The UDP port, not 0.
     pub udp_port: u16,
+    /// Streams that a client may have open, when the transport settings of `server` have limits of their own; `None`:
+    /// those of the shard.
+    pub streams: Option<StreamLimits>,
     /// TLS and transport settings. Its list of protocols must be that of `services`.
     ///
     /// Listeners of several shards on one UDP port take clones of one configuration: what they must have in common
@@ -90,7 +93,8 @@ pub struct ShardLimits {
     pub strangers: Option<u32>,
     /// Version negotiations and stateless resets sent a second.
     pub stateless: Option<u32>,
-    /// Streams that a peer may have open on a connection. Must be what the transport settings were made from.
+    /// Streams that a peer may have open on a connection, unless its listener or target says otherwise. Must be what the
+    /// transport settings were made from.
     pub streams: StreamLimits,
     /// Datagrams that a connection may send before the next one has its turn.
     pub turn_budget: u16,

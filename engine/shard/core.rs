@@ -24,12 +24,15 @@ use super::streams::Grants;
 use super::timers::Timers;
 use crate::app::{ConnectTarget, Connection, ConnectionKey, PANICKED};
 use crate::steering::{CID_LEN, PortChoice, Steering};
+use crate::transport::StreamLimits;
 
 /// An endpoint: all connections of one listener, or all that clients opened.
 pub(crate) struct Endpoint {
     pub(crate) udp_ports: RangeInclusive<u16>,
     pub(crate) quinn: quinn_proto::Endpoint,
     pub(crate) services: Vec<Service>,
+    /// Streams that clients may have open; nothing: as the shard's limits say.
+    pub(crate) streams: Option<StreamLimits>,
     /// The application that listens here, if it does so of its own accord; it may stop to.
     pub(crate) owner: Option<u16>,
     /// It listened, and does not any more: its connections live on, and nobody else gets in.
@@ -147,7 +150,7 @@ impl Core {
         )?;
         let (udp_port, source) = clients.udp_ports.choose(target.remote);
         self.counters.connections_opened.add(1);
-        let entry = self.insert(endpoint, udp_port, handle, connection);
+        let entry = self.insert(endpoint, udp_port, handle, connection, target.streams);
         entry.source = source;
         entry.application = Some(application);
         entry.early_data = target.early_data;
@@ -160,13 +163,14 @@ impl Core {
         udp_port: u16,
         handle: ConnectionHandle,
         connection: quinn_proto::Connection,
+        streams: Option<StreamLimits>,
     ) -> &mut Entry {
         let slot = self.entries.vacant_entry();
         let index = slot.key() as u32;
         self.serial += 1;
         let serial = self.serial;
         let key = ConnectionKey { index, serial };
-        let grants = Grants::new(self.limits.streams);
+        let grants = Grants::new(streams.unwrap_or(self.limits.streams));
         let entry = slot.insert(Entry::new(
             key, endpoint, udp_port, handle, connection, grants,
         ));
@@ -202,6 +206,23 @@ impl Core {
         entry.touched = true;
         mark(&mut entry.dirty, &mut self.dirty, key.index);
         Some(Connection::new(entry, &self.counters, self.now))
+    }
+
+    /// Ends a connection of an application, however far it is.
+    pub(crate) fn close(
+        &mut self,
+        key: ConnectionKey,
+        application: u16,
+        code: VarInt,
+        reason: Bytes,
+    ) {
+        if let Some(entry) = self.entries.get_mut(key.index as usize)
+            && entry.key == key
+            && entry.application == Some(application)
+            && entry.phase != Phase::Closed
+        {
+            close(entry, self.now, code, reason, &mut self.dirty);
+        }
     }
 
     /// Fires the timers that are due, so many of them in a turn: after a pause, all connections may have one.
@@ -290,7 +311,8 @@ impl Core {
     pub(crate) fn close_all_of(&mut self, application: u16) {
         for (_, entry) in &mut self.entries {
             if entry.application == Some(application) {
-                close(entry, self.now, PANICKED, "internal error", &mut self.dirty);
+                let reason = Bytes::from_static(b"internal error");
+                close(entry, self.now, PANICKED, reason, &mut self.dirty);
             }
         }
     }
@@ -348,7 +370,8 @@ fn forward(entry: &mut Entry, endpoint: &mut quinn_proto::Endpoint) {
 /// Closes a connection because the shard shuts down.
 fn shut_down(entry: &mut Entry, now: Instant, dirty: &mut VecDeque<u32>) {
     if entry.phase != Phase::Closed && !entry.closing {
-        close(entry, now, VarInt::from_u32(0), "shutting down", dirty);
+        let reason = Bytes::from_static(b"shutting down");
+        close(entry, now, VarInt::from_u32(0), reason, dirty);
     }
 }
 
@@ -357,11 +380,10 @@ pub(super) fn close(
     entry: &mut Entry,
     now: Instant,
     code: VarInt,
-    reason: &'static str,
+    reason: Bytes,
     dirty: &mut VecDeque<u32>,
 ) {
     entry.closing = true;
-    let reason = Bytes::from_static(reason.as_bytes());
     entry.quinn.close(now, code, reason);
     entry.touched = true;
     mark(&mut entry.dirty, dirty, entry.key.index);

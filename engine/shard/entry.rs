@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) handle: ConnectionHandle,
     /// Index of the endpoint.
     pub(crate) endpoint: u16,
+    /// The largest unreliable datagram that our own send buffer takes; 0 when there is none.
+    pub(crate) datagram_max: usize,
     /// Our UDP port. One of the endpoint's.
     pub(crate) udp_port: u16,
     /// The address to send from where quinn-proto names none; `None` leaves the choice to the host.
@@ -79,10 +81,12 @@ impl Entry {
         endpoint: u16,
         udp_port: u16,
         handle: ConnectionHandle,
-        connection: quinn_proto::Connection,
+        mut connection: quinn_proto::Connection,
         grants: Grants,
     ) -> Self {
         Self {
+            // Nothing is in it yet.
+            datagram_max: connection.datagrams().send_buffer_space(),
             key,
             quinn: Box::new(connection),
             handle,

@@ -5,6 +5,7 @@ use quinn_proto::ServerConfig;
 use super::config::ShardError;
 use super::core::{Core, Endpoint, Service};
 use super::setup::check_listener;
+use crate::transport::StreamLimits;
 
 impl Core {
     /// Accepts connections on a UDP port for an application.
@@ -14,6 +15,7 @@ impl Core {
         udp_port: u16,
         server: ServerConfig,
         alpns: Vec<(Vec<u8>, bool)>,
+        streams: Option<StreamLimits>,
     ) -> Result<(), ShardError> {
         let here = |endpoint: &Endpoint| endpoint.udp_ports.contains(&udp_port);
         let found = self.endpoints.iter().position(here);
@@ -31,6 +33,7 @@ impl Core {
             let endpoint = &mut self.endpoints[index];
             endpoint.quinn.set_server_config(Some(server));
             endpoint.services = services;
+            endpoint.streams = streams;
             endpoint.owner = Some(application);
             endpoint.closed = false;
             return Ok(());
@@ -38,6 +41,7 @@ impl Core {
         let endpoint = Endpoint {
             udp_ports: udp_port..=udp_port,
             services,
+            streams,
             owner: Some(application),
             closed: false,
             quinn: self.maker.make(Some((udp_port, server)))?,

@@ -129,6 +129,7 @@ impl Shard {
             core.endpoints.push(Endpoint {
                 udp_ports: listener.udp_port..=listener.udp_port,
                 services: services.collect(),
+                streams: listener.streams,
                 owner: None,
                 closed: false,
                 quinn: core
@@ -146,6 +147,7 @@ impl Shard {
             core.endpoints.push(Endpoint {
                 udp_ports: config.client_ports.range,
                 services: Vec::new(),
+                streams: None,
                 owner: None,
                 closed: false,
                 quinn: core.maker.make(None)?,

@@ -170,7 +170,8 @@ impl Core {
                 self.counters.connections_accepted.add(1);
                 self.incoming += 1;
                 self.gate.begun(self.now, path.remote);
-                self.insert(index as u16, udp_port, handle, connection);
+                let streams = self.endpoints[index].streams;
+                self.insert(index as u16, udp_port, handle, connection, streams);
                 true
             }
             Err(error) => {

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quinn_proto::{ConnectionStats, VarInt};
 
 use super::core::{Core, close};
@@ -120,7 +121,7 @@ impl Core {
                 if withheld {
                     self.counters.connections_lost.add(1);
                     let code = VarInt::from_u32(0);
-                    let reason = "nothing is acknowledged";
+                    let reason = Bytes::from_static(b"nothing is acknowledged");
                     close(entry, self.now, code, reason, &mut self.dirty);
                 }
             }

@@ -78,7 +78,9 @@ impl Desk {
         let server = setup.server_config(alpns);
         let alpns = alpns.iter().map(|alpn| (alpn.as_bytes().to_vec(), false));
         let alpns = alpns.collect();
-        self.ask(net, move |shard| shard.listen(udp_port, server, alpns))
+        self.ask(net, move |shard| {
+            shard.listen(udp_port, server, alpns, None)
+        })
     }
 
     pub fn unlisten(&self, net: &mut Net, udp_port: u16) {

@@ -424,6 +424,7 @@ impl Setup {
         ShardConfig {
             listeners: vec![ListenerConfig {
                 udp_port: UDP_PORT,
+                streams: None,
                 server,
                 services: services.into_iter().map(service).collect(),
             }],
@@ -496,6 +497,7 @@ impl Setup {
         config.transport_config(self.settings.build(PAYLOAD_MAX).unwrap());
         ConnectTarget {
             remote: listener(0),
+            streams: None,
             server_name: "server.test".to_owned(),
             config,
             early_data: self.early_data,

@@ -53,6 +53,7 @@ fn servers(setup: &Setup, log: &Log, mesh: Vec<Steering>) -> Vec<ShardConfig> {
         seed: Some(100 + number as u64),
         listeners: vec![ListenerConfig {
             udp_port: UDP_PORT,
+            streams: None,
             server: server.clone(),
             services: vec![ServiceConfig {
                 alpn: b"test".to_vec(),

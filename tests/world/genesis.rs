@@ -176,6 +176,7 @@ fn add_servers(world: &mut World) {
             limits: scenario.server_limits.clone(),
             listeners: vec![ListenerConfig {
                 udp_port: UDP_PORT,
+                streams: None,
                 server: server.clone(),
                 services: services.collect(),
             }],
@@ -199,6 +200,7 @@ fn target(scenario: &Scenario, alpn: &[u8]) -> ConnectTarget {
     config.transport_config(transport.expect("settings in range"));
     ConnectTarget {
         remote: SocketAddrV6::new(address(0), UDP_PORT, 0, 0),
+        streams: None,
         server_name: NAME.to_owned(),
         config,
         early_data: scenario.early_data,

@@ -109,6 +109,7 @@ fn shards(
     let mut server_shard = shards::config(udp_payload_max);
     server_shard.listeners = vec![ListenerConfig {
         udp_port: LEFT.port(),
+        streams: None,
         server,
         services: vec![ServiceConfig {
             alpn: perf::ALPN.to_vec(),
@@ -122,6 +123,7 @@ fn shards(
     client.transport_config(transport);
     let target = ConnectTarget {
         remote: LEFT,
+        streams: None,
         server_name: SERVER_NAME.to_owned(),
         config: client,
         early_data: false,

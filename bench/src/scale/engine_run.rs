@@ -255,6 +255,7 @@ impl Setup {
         let resume = load.spec.work == Work::Handshakes { resume: true };
         let target = ConnectTarget {
             remote: LEFT,
+            streams: None,
             server_name: SERVER_NAME.to_owned(),
             config: self.client(resume)?,
             early_data: false,
@@ -267,6 +268,7 @@ impl Setup {
 fn listener(server: quinn_proto::ServerConfig) -> ListenerConfig {
     ListenerConfig {
         udp_port: LEFT.port(),
+        streams: None,
         server,
         services: vec![ServiceConfig {
             alpn: perf::ALPN.to_vec(),

@@ -30,7 +30,7 @@ pub(super) struct Conn {
     datagram_bytes_written: u64,
     /// What was told of the connection.
     remote: SocketAddrV6,
-    max_datagram: Option<Option<usize>>,
+    pub(super) max_datagram: Option<Option<usize>>,
 }
 
 impl Conn {
@@ -199,9 +199,13 @@ impl Conn {
     pub(super) fn send_datagram(
         &mut self,
         connection: &mut Connection<'_>,
+        epoch: u8,
         datagram: Bytes,
         outbox: &mut Outbox,
     ) {
+        if epoch != self.epoch {
+            return;
+        }
         self.datagrams.push_back(datagram);
         self.write_datagrams(connection, outbox);
         self.look(connection, outbox);
@@ -227,5 +231,19 @@ impl Conn {
                 self.datagram_bytes_written,
             ));
         }
+    }
+}
+
+#[cfg(test)]
+impl Conn {
+    pub(super) fn streams(&self) -> (usize, usize) {
+        let reserved = self.streams.values().filter(|stream| stream.reserved);
+        let reserved = reserved.count();
+        (self.streams.len() - reserved, reserved)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        let streams = self.streams.values().map(Stream::waiting);
+        streams.sum::<usize>() + self.datagrams.iter().map(Bytes::len).sum::<usize>()
     }
 }

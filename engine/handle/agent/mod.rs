@@ -15,9 +15,8 @@ use rustc_hash::FxHashMap;
 
 use self::conn::Conn;
 pub(super) use self::outbox::Outbox;
-use super::command::{Command, Listen, StreamRef};
+use super::command::{Command, Listen, StreamRef, Unbegun};
 use super::event::{Agreed, Event};
-use super::inner::Inner;
 use super::limits::HandleLimits;
 use super::link::Commands;
 use super::listener::ListenerInner;
@@ -54,14 +53,20 @@ impl Agent {
         }
     }
 
+    fn obey_some(&mut self, shard: &mut Context<'_>, count: usize) {
+        for _ in 0..count {
+            let Ok(command) = self.commands.queue.try_recv() else {
+                break;
+            };
+            self.obey(shard, command);
+        }
+    }
+
     fn obey(&mut self, shard: &mut Context<'_>, command: Command) {
         match command {
-            Command::Connect(target, inner) => self.connect(shard, &target, inner),
+            Command::Connect(target, unbegun) => self.connect(shard, &target, unbegun),
             Command::Listen(listen) => self.listen(shard, *listen),
-            Command::Unlisten(udp_port) => {
-                shard.unlisten(udp_port);
-                self.listeners.remove(&udp_port);
-            }
+            Command::Unlisten(listener) => self.unlisten(shard, &listener),
             Command::Reserve(key, dir, count) => self.on(shard, key, |conn, connection, outbox| {
                 conn.reserve(connection, dir, count, outbox);
             }),
@@ -85,33 +90,38 @@ impl Agent {
                     conn.datagram_credit(connection, count, outbox);
                 })
             }
-            Command::Datagram(key, bytes) => self.on(shard, key, |conn, connection, outbox| {
-                conn.send_datagram(connection, bytes, outbox);
-            }),
+            Command::Datagram(key, epoch, bytes) => {
+                self.on(shard, key, |conn, connection, outbox| {
+                    conn.send_datagram(connection, epoch, bytes, outbox);
+                })
+            }
             Command::Ping(key) => self.on(shard, key, |_, connection, _| connection.ping()),
-            Command::Close(key, code, reason) => self.on(shard, key, |_, connection, _| {
-                connection.close(code, reason);
-            }),
+            Command::Close(key, code, reason) => shard.close(key, code, reason),
             Command::Stats(key, reply) => self.on(shard, key, |_, connection, outbox| {
                 outbox.event(Event::Stats(reply, Box::new(connection.stats())));
             }),
         }
     }
 
-    fn connect(&mut self, shard: &mut Context<'_>, target: &ConnectTarget, inner: Arc<Inner>) {
+    fn connect(&mut self, shard: &mut Context<'_>, target: &ConnectTarget, unbegun: Unbegun) {
         match shard.connect(target) {
             Ok(key) => {
                 self.insert(Conn::new(key, target.remote, &self.limits));
-                self.outbox.event(Event::Begun(key, inner));
+                self.outbox.event(Event::Begun(key, unbegun));
             }
-            Err(error) => self.outbox.event(Event::NotBegun(inner, error.into())),
+            Err(error) => self.outbox.event(Event::NotBegun(unbegun, error.into())),
         }
     }
 
     fn listen(&mut self, shard: &mut Context<'_>, listen: Listen) {
         let early_data = listen.early_data;
         let alpns = listen.alpns.into_iter().map(|alpn| (alpn, early_data));
-        let result = shard.listen(listen.udp_port, listen.server, alpns.collect());
+        let result = shard.listen(
+            listen.udp_port,
+            listen.server,
+            alpns.collect(),
+            listen.streams,
+        );
         let listener = listen.listener;
         if result.is_ok() {
             let listener = Arc::clone(&listener);
@@ -122,6 +132,16 @@ impl Agent {
             reply: listen.reply,
             result: result.map_err(|error| ListenError::from_shard(&error)),
         });
+    }
+
+    /// Somebody else may have the UDP port by now, or have had it before.
+    fn unlisten(&mut self, shard: &mut Context<'_>, listener: &Arc<ListenerInner>) {
+        let udp_port = listener.udp_port();
+        let known = self.listeners.get(&udp_port);
+        if known.is_some_and(|known| Arc::ptr_eq(known, listener)) {
+            shard.unlisten(udp_port);
+            self.listeners.remove(&udp_port);
+        }
     }
 
     fn insert(&mut self, conn: Conn) {
@@ -175,6 +195,24 @@ impl Agent {
     }
 }
 
+#[cfg(test)]
+impl Agent {
+    /// Streams that handles use, or may accept; and those that were opened ahead.
+    pub(super) fn streams(&self) -> (usize, usize) {
+        let counts = self.connections.iter().flatten().map(|conn| conn.streams());
+        counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    /// Bytes that wait for QUIC's send buffers.
+    pub(super) fn waiting(&self) -> usize {
+        self.connections
+            .iter()
+            .flatten()
+            .map(|conn| conn.waiting())
+            .sum()
+    }
+}
+
 fn agreed(connection: &Connection<'_>) -> Box<Agreed> {
     Box::new(Agreed {
         alpn: connection.alpn().to_vec(),
@@ -183,32 +221,38 @@ fn agreed(connection: &Connection<'_>) -> Box<Agreed> {
 }
 
 impl Application for Agent {
+    // Whoever sees that a connection is ready sees how large its datagrams may be: that is told first.
+
     fn connected(&mut self, connection: &mut Connection<'_>) {
         let key = connection.key();
         let early = connection.is_early_data();
         let agreed = agreed(connection);
-        match connection.side() {
-            Side::Client => self.outbox.event(Event::Connected { key, early, agreed }),
-            Side::Server => {
-                let Some(listener) = self.listeners.get(&connection.local_udp_port()) else {
-                    // It was closed while the handshake ran.
-                    connection.close(VarInt::from_u32(0), bytes::Bytes::new());
-                    return;
-                };
-                let listener = Arc::clone(listener);
-                let remote = connection.remote_address();
-                self.insert(Conn::new(key, remote, &self.limits));
-                self.outbox.event(Event::Accepted {
-                    key,
-                    listener,
-                    remote,
-                    early,
-                    agreed,
-                });
-            }
+        if connection.side() == Side::Client {
+            self.called(connection, |conn, connection, outbox| {
+                conn.look(connection, outbox);
+            });
+            self.outbox.event(Event::Connected { key, early, agreed });
+            return;
         }
-        self.called(connection, |conn, connection, outbox| {
-            conn.look(connection, outbox);
+        let Some(listener) = self.listeners.get(&connection.local_udp_port()) else {
+            // It was closed while the handshake ran.
+            connection.close(VarInt::from_u32(0), bytes::Bytes::new());
+            return;
+        };
+        let listener = Arc::clone(listener);
+        self.now = connection.now();
+        let remote = connection.remote_address();
+        let max_datagram = connection.max_datagram_size();
+        let mut conn = Conn::new(key, remote, &self.limits);
+        conn.max_datagram = Some(max_datagram);
+        self.insert(conn);
+        self.outbox.event(Event::Accepted {
+            key,
+            listener,
+            remote,
+            max_datagram,
+            early,
+            agreed,
         });
     }
 
@@ -216,17 +260,17 @@ impl Application for Agent {
         let key = connection.key();
         let accepted = connection.accepted_early_data();
         let agreed = agreed(connection);
-        self.outbox.event(Event::HandshakeDone {
-            key,
-            accepted,
-            agreed,
-        });
         let refused = !accepted && connection.side() == Side::Client;
         self.called(connection, |conn, connection, outbox| {
             if refused {
                 conn.forget_streams();
             }
             conn.look(connection, outbox);
+        });
+        self.outbox.event(Event::HandshakeDone {
+            key,
+            accepted,
+            agreed,
         });
     }
 
@@ -300,14 +344,14 @@ impl Application for Agent {
         true
     }
 
+    /// What handles have asked for until now is still done, so that the drain waits for it.
+    fn stop(&mut self, shard: &mut Context<'_>) {
+        self.obey_some(shard, self.commands.queue.len());
+    }
+
     fn run(&mut self, shard: &mut Context<'_>) {
         self.now = shard.now();
-        for _ in 0..COMMANDS_MAX {
-            let Ok(command) = self.commands.queue.try_recv() else {
-                break;
-            };
-            self.obey(shard, command);
-        }
+        self.obey_some(shard, COMMANDS_MAX);
         if self.commands.room_wanted() {
             self.outbox.event(Event::Room);
         }

@@ -170,3 +170,11 @@ impl OnStream<'_, '_> {
         self.stream.recv = None;
     }
 }
+
+#[cfg(test)]
+impl Stream {
+    pub(super) fn waiting(&self) -> usize {
+        let send = self.send.as_ref();
+        send.map_or(0, |send| send.queue.iter().map(Bytes::len).sum())
+    }
+}

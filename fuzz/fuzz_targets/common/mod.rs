@@ -92,6 +92,7 @@ pub fn servers(server: &ServerConfig, limits: &ShardLimits, now: Instant) -> Vec
             };
             let listener = ListenerConfig {
                 udp_port: UDP_PORT,
+                streams: None,
                 server: server.clone(),
                 services: vec![service],
             };
@@ -123,6 +124,7 @@ pub fn client() -> ClientConfig {
 pub fn clients(config: ClientConfig, now: Instant) -> Shard {
     let target = ConnectTarget {
         remote: SocketAddrV6::new(address(0), UDP_PORT, 0, 0),
+        streams: None,
         server_name: "fuzz".to_owned(),
         config,
         early_data: true,

@@ -1,0 +1,168 @@
+//! Engines that end, each in a process of its own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use stoq::handle::{ConnectError, ListenError, ReadError, SendDatagramError, WriteError};
+use stoq::{ConnectionError, Engine};
+
+use crate::program::alone;
+use crate::shared::{NAME, client_config, code, connect, right, run, server_config};
+
+fn ended(error: &ConnectionError) -> bool {
+    matches!(
+        error,
+        ConnectionError::LocallyClosed | ConnectionError::EngineStopped
+    )
+}
+
+#[test]
+fn handles_after_the_end() {
+    alone("lives::handles_after_the_end", || {
+        let engine = Engine::builder().link().start().unwrap();
+        let handle = engine.handle();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (server, client, listener) = runtime.block_on(connect(&handle));
+        let (mut send, mut recv) = runtime.block_on(client.open_bi()).unwrap();
+        runtime.block_on(send.write_all(b"x")).unwrap();
+        engine.shutdown().unwrap();
+        assert!(handle.is_stopped());
+        runtime.block_on(async {
+            let refused = handle.connect_with(client_config(), right(1), NAME);
+            assert!(matches!(refused, Err(ConnectError::EngineStopped)));
+            let refused = handle.listen(1, server_config()).await;
+            assert!(matches!(refused, Err(ListenError::EngineStopped)));
+            assert!(listener.accept().await.is_none());
+            for end in [&client, &server] {
+                end.closed().await;
+                end.open_bi().await.map(drop).unwrap_err();
+                end.accept_uni().await.map(drop).unwrap_err();
+                end.stats().await.unwrap_err();
+                let datagram = end.send_datagram(Bytes::new());
+                assert!(matches!(
+                    datagram,
+                    Err(SendDatagramError::ConnectionLost(_))
+                ));
+                end.close(code(1), b"");
+            }
+            assert!(ended(&client.closed().await), "{}", client.closed().await);
+            let write = send.write(b"x").await;
+            assert!(
+                matches!(write, Err(WriteError::ConnectionLost(_))),
+                "{write:?}"
+            );
+            let read = recv.read_chunk(1).await;
+            assert!(
+                matches!(read, Err(ReadError::ConnectionLost(_))),
+                "{read:?}"
+            );
+        });
+    });
+}
+
+#[test]
+fn an_engine_dropped_while_tasks_wait() {
+    alone("lives::an_engine_dropped_while_tasks_wait", || {
+        let engine = Engine::builder().link().start().unwrap();
+        let handle = engine.handle();
+        run(async move {
+            let (server, client, listener) = connect(&handle).await;
+            let (mut send, mut recv) = client.open_bi().await.unwrap();
+            send.write_all(b"x").await.unwrap();
+            let mut tasks = Vec::new();
+            let own = client.clone();
+            tasks.push(tokio::spawn(async move { drop(own.accept_bi().await) }));
+            let own = client.clone();
+            tasks.push(tokio::spawn(async move { drop(own.read_datagram().await) }));
+            let own = server.clone();
+            tasks.push(tokio::spawn(async move { drop(own.closed().await) }));
+            tasks.push(tokio::spawn(async move { drop(recv.read_chunk(1).await) }));
+            tasks.push(tokio::spawn(async move {
+                drop(send.write_all(&vec![0; 1 << 30]).await)
+            }));
+            let own = client.clone();
+            tasks.push(tokio::spawn(
+                async move { while own.stats().await.is_ok() {} },
+            ));
+            tasks.push(tokio::spawn(async move {
+                while listener.accept().await.is_some() {}
+            }));
+            let own = handle.clone();
+            tasks.push(tokio::spawn(async move {
+                // Connections that come and go until there is no engine.
+                while let Ok(connecting) = own.connect_with(client_config(), right(9), NAME) {
+                    let waited = tokio::time::timeout(Duration::from_millis(1), connecting).await;
+                    match waited {
+                        Ok(Err(error)) => assert!(ended(&error), "{error:?}"),
+                        Ok(Ok(_)) => panic!("nobody listens there"),
+                        Err(_) => {}
+                    }
+                }
+            }));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::task::spawn_blocking(move || drop(engine))
+                .await
+                .unwrap();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert!(handle.is_stopped());
+        });
+    });
+}
+
+#[test]
+fn what_was_written_before_a_shutdown_arrives() {
+    alone("lives::what_was_written_before_a_shutdown_arrives", || {
+        let engine = Engine::builder().link().start().unwrap();
+        let handle = engine.handle();
+        run(async move {
+            let (server, client, _listener) = connect(&handle).await;
+            let reader = tokio::spawn(async move {
+                let mut recv = server.accept_uni().await.unwrap();
+                recv.read_to_end(1 << 24).await.unwrap()
+            });
+            let mut send = client.open_uni().await.unwrap();
+            send.write_all(&vec![7; 3 << 20]).await.unwrap();
+            send.finish().unwrap();
+            let report = tokio::task::spawn_blocking(|| engine.shutdown()).await;
+            let report = report.unwrap().unwrap();
+            assert_eq!(reader.await.unwrap(), vec![7; 3 << 20]);
+            // This program has no allocator for packets.
+            assert_eq!(report.rx.zero_copy, 0);
+            assert!(report.rx.copied > 1_000, "{}", report.rx.copied);
+            assert_eq!(report.mbufs.in_use_at_exit, 0);
+        });
+    });
+}
+
+#[test]
+fn a_program_with_an_allocator_of_its_own() {
+    alone("lives::a_program_with_an_allocator_of_its_own", || {
+        let engine = Engine::builder().link().start().unwrap();
+        assert!(!engine.is_zero_copy());
+        run(async { drop(connect(&engine.handle()).await) });
+        assert!(!engine.has_ended());
+        let report = engine.shutdown().unwrap();
+        assert_eq!((report.rx.zero_copy, report.tx.in_place), (0, 0));
+        assert!(report.rx.copied > 0);
+    });
+}
+
+#[test]
+fn a_runtime_that_ends_after_the_engine() {
+    alone("lives::a_runtime_that_ends_after_the_engine", || {
+        let engine = Engine::builder().link().start().unwrap();
+        let handle = engine.handle();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let ends = runtime.block_on(connect(&handle));
+        runtime.spawn(async move {
+            let _ = ends.0.accept_bi().await;
+            std::future::pending::<()>().await;
+            drop(ends);
+        });
+        drop(engine);
+        drop(runtime);
+        drop(handle);
+    });
+}
