@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::event::Batch;
 use super::round::Round;
+use super::waiters::wake;
 
 /// Batches of a shard that may wait for its courier. While as many wait, the next one grows.
 const BATCHES: usize = 8;
@@ -61,7 +62,7 @@ impl Bell {
         // between the two on both sides, one of them sees the other.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Acquire) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.waker.wake();
+            self.waker.take().map(wake);
         }
     }
 

@@ -35,9 +35,10 @@ fn handles_after_the_end() {
             assert!(listener.accept().await.is_none());
             for end in [&client, &server] {
                 end.closed().await;
-                end.open_bi().await.map(drop).unwrap_err();
-                end.accept_uni().await.map(drop).unwrap_err();
-                end.stats().await.unwrap_err();
+                let reason = end.close_reason().unwrap();
+                assert_eq!(end.open_bi().await.map(drop).unwrap_err(), reason);
+                assert_eq!(end.accept_uni().await.map(drop).unwrap_err(), reason);
+                assert_eq!(end.stats().await.unwrap_err(), reason);
                 let datagram = end.send_datagram(Bytes::new());
                 assert!(matches!(
                     datagram,
