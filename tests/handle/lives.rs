@@ -302,3 +302,31 @@ fn for_threads(couriers: usize) {
         assert_eq!(report.mbufs.in_use_at_exit, 0);
     });
 }
+
+#[test]
+fn an_engine_that_ends_by_itself() {
+    alone("lives::an_engine_that_ends_by_itself", || {
+        let text = r#"
+eal: ["-l", "0", "--no-huge", "-m", "384", "--no-pci"]
+ports:
+- { name: left, link: right, addresses: ["fd00:5701::1/64"] }
+- { name: right, link: left, addresses: ["fd00:5701::2/64"] }
+shards:
+- { name: left, port: left, queue: 0, lcore: 0, idle: adaptive }
+- { name: right, port: right, queue: 0, lcore: 0, idle: adaptive }
+run: { duration: 1s }
+"#;
+        let engine = Engine::builder().config_text(text).start().unwrap();
+        let handle = engine.handle();
+        run(async move {
+            let (server, client, listener) = connect(&handle).await;
+            // Nobody stops it.
+            client.closed().await;
+            server.closed().await;
+            assert!(listener.accept().await.is_none());
+            let report = tokio::task::spawn_blocking(|| engine.wait()).await;
+            assert!(report.unwrap().unwrap().rx.copied > 0);
+            assert!(handle.is_stopped());
+        });
+    });
+}

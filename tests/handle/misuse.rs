@@ -260,3 +260,16 @@ fn a_second_engine_in_the_process() {
         assert!(third.to_string().contains("once"), "{third}");
     });
 }
+
+#[test]
+fn an_application_that_cannot_be_made() {
+    alone("misuse::an_application_that_cannot_be_made", || {
+        let make = |_: &stoq::ShardInfo| -> crate::shared::Panics { panic!("not made") };
+        let builder = Engine::builder()
+            .link()
+            .serve("right", 1, server_config(), make);
+        // It does not begin, and does not wait for ever.
+        let begun = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builder.start()));
+        assert!(!matches!(begun, Ok(Ok(_))));
+    });
+}
