@@ -11,6 +11,7 @@ mod streams;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_channel::oneshot;
 use rustc_hash::FxHashMap;
 
 use self::conn::Conn;
@@ -22,8 +23,8 @@ use super::link::Commands;
 use super::listener::ListenerInner;
 use super::{ConnectionError, ListenError};
 use crate::app::{
-    self, Application, ConnectTarget, Connection, ConnectionKey, Context, Dir, Side, StreamId,
-    VarInt,
+    self, Application, ConnectTarget, Connection, ConnectionKey, ConnectionStats, Context, Dir,
+    Side, StreamId, VarInt,
 };
 
 /// Commands done in a turn, at most: what is left waits for the next one, while datagrams are received and sent.
@@ -97,9 +98,7 @@ impl Agent {
             }
             Command::Ping(key) => self.on(shard, key, |_, connection, _| connection.ping()),
             Command::Close(key, code, reason) => shard.close(key, code, reason),
-            Command::Stats(key, reply) => self.on(shard, key, |_, connection, outbox| {
-                outbox.event(Event::Stats(reply, Box::new(connection.stats())));
-            }),
+            Command::Stats(key, reply) => self.stats(shard, key, reply),
         }
     }
 
@@ -142,6 +141,22 @@ impl Agent {
             shard.unlisten(udp_port);
             self.listeners.remove(&udp_port);
         }
+    }
+
+    fn stats(
+        &mut self,
+        shard: &mut Context<'_>,
+        key: ConnectionKey,
+        reply: oneshot::Sender<ConnectionStats>,
+    ) {
+        let mut stats = None;
+        self.on(shard, key, |_, connection, _| {
+            stats = Some(Box::new(connection.stats()))
+        });
+        self.outbox.event(match stats {
+            Some(stats) => Event::Stats(reply, stats),
+            None => Event::Unanswered(reply),
+        });
     }
 
     fn insert(&mut self, conn: Conn) {
@@ -286,16 +301,19 @@ impl Application for Agent {
         });
     }
 
+    // Whoever takes what came sees where it came from.
+
     fn opened(&mut self, connection: &mut Connection<'_>, dir: Dir) {
         self.called(connection, |conn, connection, outbox| {
+            conn.look(connection, outbox);
             conn.accept(connection, dir, outbox);
         });
     }
 
     fn readable(&mut self, connection: &mut Connection<'_>, id: StreamId) {
         self.called(connection, |conn, connection, outbox| {
-            conn.on_stream(connection, id, None, outbox, |on| on.readable());
             conn.look(connection, outbox);
+            conn.on_stream(connection, id, None, outbox, |on| on.readable());
         });
     }
 
@@ -325,8 +343,8 @@ impl Application for Agent {
 
     fn datagrams(&mut self, connection: &mut Connection<'_>) {
         self.called(connection, |conn, connection, outbox| {
-            conn.read_datagrams(connection, outbox);
             conn.look(connection, outbox);
+            conn.read_datagrams(connection, outbox);
         });
     }
 

@@ -367,3 +367,29 @@ fn connections_have_settings_of_their_own() {
     assert_eq!(rig.block_on(client.closed()), ConnectionError::TimedOut);
     assert_eq!(rig.block_on(server.closed()), ConnectionError::TimedOut);
 }
+
+#[test]
+fn a_peer_that_moves_has_another_address() {
+    let mut pair = Pair::new(Setup::default());
+    let (client, server) = (pair.client.clone(), pair.server.clone());
+    pair.rig.nat = Some(60_000);
+    let echoed = pair.rig.block_on(async move {
+        client
+            .open_uni()
+            .await
+            .unwrap()
+            .write_all(b"from elsewhere")
+            .await
+            .unwrap();
+        server
+            .accept_uni()
+            .await
+            .unwrap()
+            .read_to_end(100)
+            .await
+            .unwrap()
+    });
+    assert_eq!(echoed, b"from elsewhere");
+    let from = SocketAddrV6::new(address(CLIENT), 60_000, 0, 0);
+    assert_eq!(pair.server.remote_address(), from);
+}

@@ -112,6 +112,8 @@ struct Side {
 pub(super) struct Rig {
     now: Instant,
     pub(super) loss: f64,
+    /// The UDP port by which the server sees connections of the client, when a NAT stands between.
+    pub(super) nat: Option<u16>,
     chaos: bool,
     random: Random,
     sides: [Side; 2],
@@ -186,6 +188,7 @@ impl Rig {
         Self {
             now,
             loss: setup.loss,
+            nat: None,
             chaos: setup.chaos,
             random: Random::new(setup.seed),
             sides,
@@ -430,10 +433,16 @@ impl Rig {
             };
             any = true;
             if !self.random.chance(self.loss) {
+                let udp_port = self.nat.filter(|_| side == CLIENT);
+                let udp_port = udp_port.unwrap_or(transmit.source_udp_port);
+                let mut to = transmit.destination;
+                if side == SERVER && self.nat.is_some() {
+                    to.set_port(CLIENT_PORT);
+                }
                 self.flights.push_back(Flight {
                     at: self.now + LATENCY,
-                    from: SocketAddrV6::new(address(side), transmit.source_udp_port, 0, 0),
-                    to: transmit.destination,
+                    from: SocketAddrV6::new(address(side), udp_port, 0, 0),
+                    to,
                     ecn: transmit.ecn,
                     payload: payload.clone(),
                 });
