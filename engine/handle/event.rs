@@ -96,6 +96,8 @@ pub(super) enum Event {
     DatagramsWritten(ConnectionKey, u64),
     /// What was asked for.
     Stats(oneshot::Sender<ConnectionStats>, Box<ConnectionStats>),
+    /// What was asked for of a connection that is gone. Dropped here, because that wakes a task.
+    Unanswered(oneshot::Sender<ConnectionStats>),
     /// The connection is gone.
     Closed(ConnectionKey, ConnectionError),
 }

@@ -205,6 +205,7 @@ impl Round {
             Event::Stats(reply, stats) => {
                 let _ = reply.send(*stats);
             }
+            Event::Unanswered(reply) => drop(reply),
             Event::Closed(key, reason) => {
                 let slot = self.connections.get_mut(key.index as usize);
                 if let Some(inner) = slot.and_then(Option::take) {
