@@ -6,7 +6,7 @@
 //! room, so a write costs no system call, lock or copy beyond the one into the send buffer.
 //!
 //! ```text
-//!   connected ──> opened / readable / writable / datagrams … ──> closed        for each connection
+//!   connected ──> opened / readable / writable / datagrams … ──> ending ──> closed  for each connection
 //!   run (at start, then when timeout() is due)  page_faults  stop              for the application
 //! ```
 
@@ -72,6 +72,10 @@ pub trait Application {
 
     /// An unreliable datagram that was [blocked](SendDatagramError::Blocked) may be sent now.
     fn datagrams_unblocked(&mut self, _connection: &mut Connection<'_>) {}
+
+    /// The peer has ended the connection, or it was lost, and [`closed`](Self::closed) follows at once: what it has
+    /// received and nobody has read can be read now, and never again. Nothing can be sent.
+    fn ending(&mut self, _connection: &mut Connection<'_>) {}
 
     /// The connection is gone: the last call for this key, whoever ended it (after our own
     /// [`close`](Connection::close) the reason is [`ConnectionError::LocallyClosed`]).

@@ -7,7 +7,8 @@ pub struct HandleLimits {
     /// Commands that wait for a shard, of all handles together; with more, tasks wait.
     pub commands: usize,
     /// Bytes of a stream that are read ahead of its [`RecvStream`](super::RecvStream); with more, the peer is held up
-    /// by flow control. They are packet memory, mostly.
+    /// by flow control. They are packet memory, mostly. When the peer ends the connection, all that has come is handed
+    /// on, as far as the windows of the transport settings let it come.
     pub read_ahead: usize,
     /// Bytes of a stream that are written ahead of what QUIC's send buffer takes; with more,
     /// [`write`](super::SendStream::write) waits.

@@ -181,10 +181,15 @@ impl Delivery<'_> {
 
     /// The connection has ended.
     fn end(&mut self, reason: &ConnectionError) {
-        let was = std::mem::replace(&mut self.entry.phase, Phase::Closed);
+        let was = self.entry.phase;
         if was == Phase::Closed {
             return;
         }
+        // Before the phase says so: if it panics, the application still hears of the end.
+        if matches!(was, Phase::Early | Phase::Open) && *reason != ConnectionError::LocallyClosed {
+            self.call(|application, connection| application.ending(connection));
+        }
+        self.entry.phase = Phase::Closed;
         let client = self.entry.quinn.side() == Side::Client;
         debug!(%reason, ?was, remote = %self.entry.remote_address(), "connection ended");
         if self.entry.established {

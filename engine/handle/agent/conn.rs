@@ -171,6 +171,21 @@ impl Conn {
         }
     }
 
+    /// Takes all that has come, whatever credit there is: the connection has ended, so it does not become more.
+    pub(super) fn take_all(&mut self, connection: &mut Connection<'_>, outbox: &mut Outbox) {
+        self.limits.read_ahead = usize::MAX;
+        self.accept_credit = [u32::MAX; 2];
+        self.datagram_credit = u32::MAX;
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.on_stream(connection, id, None, outbox, |on| on.take_all());
+        }
+        for dir in [Dir::Bi, Dir::Uni] {
+            self.accept(connection, dir, outbox);
+        }
+        self.read_datagrams(connection, outbox);
+    }
+
     // Datagrams.
 
     pub(super) fn datagram_credit(

@@ -354,6 +354,12 @@ impl Application for Agent {
         });
     }
 
+    fn ending(&mut self, connection: &mut Connection<'_>) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.take_all(connection, outbox);
+        });
+    }
+
     fn closed(&mut self, key: ConnectionKey, reason: &app::ConnectionError) {
         let slot = self.connections.get_mut(key.index as usize);
         if let Some(slot) = slot

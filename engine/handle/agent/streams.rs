@@ -148,6 +148,13 @@ impl OnStream<'_, '_> {
         }
     }
 
+    pub(super) fn take_all(&mut self) {
+        if let Some(recv) = &mut self.stream.recv {
+            recv.credit = usize::MAX;
+            self.readable();
+        }
+    }
+
     pub(super) fn stop(&mut self, code: VarInt) {
         if self.stream.recv.take().is_some() {
             self.connection.stop(self.id, code);

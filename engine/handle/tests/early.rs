@@ -158,17 +158,13 @@ fn refused_data_is_gone_and_new_streams_work() {
         });
         // Right until the refusal is known, and then some.
         let own = client.clone();
-        let writer = rig.spawn("who opens and writes", async move {
-            loop {
-                let mut send = own.open_uni().await.unwrap();
-                while send.write(b"lost").await.is_ok() {
-                    pause().await;
-                }
-                match send.write(b"lost").await {
-                    Err(WriteError::ZeroRttRejected) => return send,
-                    other => panic!("{other:?}"),
-                }
+        let writer = rig.spawn("who writes", async move {
+            let mut send = own.open_uni().await.unwrap();
+            while send.write(b"lost").await.is_ok() {
+                pause().await;
             }
+            assert_eq!(send.write(b"lost").await, Err(WriteError::ZeroRttRejected));
+            send
         });
         let own = client.clone();
         let datagrams = rig.spawn("who sends datagrams", async move {
