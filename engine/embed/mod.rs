@@ -108,8 +108,8 @@ impl Engine {
     /// Drains the engine and waits for its end: connections without a stream in use are closed at once, others when
     /// their streams are done, all of them after `run.drain_timeout`. Then says what it did.
     ///
-    /// Handles that are left fail with `EngineStopped` from then on. Bytes that were received and are still held stay
-    /// valid.
+    /// A [`Handle`] fails with `EngineStopped` from then on; connections keep the reason that they ended with, which the
+    /// drain has given most of them. Bytes that were received and are still held stay valid.
     ///
     /// # Errors
     /// The run broke off.

@@ -6,7 +6,7 @@ use std::net::SocketAddrV6;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -17,7 +17,7 @@ use super::inner::{Inner, NO_DATAGRAMS, Phase, State, Stream};
 use super::link::Stopped;
 use super::recv_stream::RecvStream;
 use super::send_stream::SendStream;
-use super::waiters::Place;
+use super::waiters::{Place, wake};
 use super::{ConnectionError, SendDatagramError};
 use crate::app::ConnectionKey;
 use crate::tls::PeerIdentity;
@@ -180,7 +180,7 @@ impl Connection {
                 drop(state);
             }
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 
     /// Waits until the connection is gone, and says why.
@@ -415,7 +415,7 @@ impl Drop for Open {
             opening.waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 
@@ -478,7 +478,7 @@ impl Drop for Accept {
             accepting.waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 
@@ -591,7 +591,7 @@ impl Drop for ReadDatagram {
             state.datagram_waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 

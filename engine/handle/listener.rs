@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use super::command::Command;
 use super::connection::Connection;
 use super::link::Link;
-use super::waiters::{Place, Waiters};
+use super::waiters::{Place, Waiters, wake};
 
 /// Connections that clients make to a UDP port, on all shards of the engine.
 ///
@@ -130,7 +130,7 @@ impl ListenerInner {
             state.waiters.wake_all(&mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 
     /// Nobody will accept what waits.
@@ -180,6 +180,6 @@ impl Drop for AcceptConnection {
             state.waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }

@@ -46,7 +46,7 @@ mod routes;
 mod send_stream;
 #[cfg(test)]
 mod tests;
-mod waiters;
+pub(crate) mod waiters;
 
 use std::fmt;
 use std::net::SocketAddrV6;
@@ -85,8 +85,8 @@ use crate::transport::TransportSettings;
 
 /// The engine, as the rest of the program sees it. Clones are the same engine.
 ///
-/// It does not keep the engine running: that is [`Engine`](crate::Engine)'s part. Once the engine has stopped, everything
-/// that is asked of it fails with `EngineStopped`.
+/// It does not keep the engine running: that is [`Engine`](crate::Engine)'s part. Once the engine has stopped, it fails
+/// with `EngineStopped`.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 

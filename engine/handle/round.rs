@@ -15,6 +15,7 @@ use super::event::{Agreed, Batch, Event};
 use super::inner::{End, Inner, Phase, State, Stream};
 use super::link::Link;
 use super::listener::ListenerInner;
+use super::waiters::wake;
 use crate::app::ConnectionKey;
 
 /// One shard's handles, and what brings them its events.
@@ -88,7 +89,7 @@ impl Round {
 
     fn wake(&mut self) {
         for waker in self.wakers.drain(..) {
-            waker.wake();
+            wake(waker);
         }
     }
 

@@ -152,6 +152,18 @@ impl Agent {
         self.connections[index] = Some(Box::new(conn));
     }
 
+    /// The courier was dropped: handles hear nothing any more, so nobody has connections or listens.
+    #[cold]
+    fn abandon(&mut self, shard: &mut Context<'_>) {
+        self.outbox.clear();
+        for (udp_port, _) in self.listeners.drain() {
+            shard.unlisten(udp_port);
+        }
+        for conn in std::mem::take(&mut self.connections).into_iter().flatten() {
+            shard.close(conn.key, VarInt::from_u32(0), bytes::Bytes::new());
+        }
+    }
+
     /// Does something with a connection, if it is still there.
     fn on(
         &mut self,
@@ -351,6 +363,9 @@ impl Application for Agent {
 
     fn run(&mut self, shard: &mut Context<'_>) {
         self.now = shard.now();
+        if self.outbox.is_abandoned() {
+            return self.abandon(shard);
+        }
         self.obey_some(shard, COMMANDS_MAX);
         if self.commands.room_wanted() {
             self.outbox.event(Event::Room);

@@ -42,6 +42,18 @@ impl Outbox {
         self.batch.is_empty()
     }
 
+    /// True when nobody takes batches any more.
+    #[inline]
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.mailbox.is_abandoned()
+    }
+
+    /// Forgets what was to be told.
+    pub(super) fn clear(&mut self) {
+        self.batch.events.clear();
+        self.batch.chunks.clear();
+    }
+
     /// Hands the batch to the courier, if there is anything in it and room for it.
     #[inline]
     pub(super) fn flush(&mut self) {
