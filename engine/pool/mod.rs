@@ -71,7 +71,7 @@ mod slot;
 mod state;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::net::SocketAddrV6;
