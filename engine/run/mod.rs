@@ -61,6 +61,7 @@ const MBUFS_HOME_MAX: Duration = Duration::from_secs(1);
 
 /// Why a run could not start, or broke off.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// Certificates, transport settings, folders to serve.
     #[error(transparent)]
