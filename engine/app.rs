@@ -106,7 +106,7 @@ pub trait Application {
     /// their streams are done, all of them when the drain time-out has passed.
     fn stop(&mut self, _shard: &mut Context<'_>) {}
 
-    /// Clients: all work is done. The process ends when every client says so.
+    /// Clients of the binary's configuration: all work is done. The process ends when every one of them says so.
     fn is_finished(&self) -> bool {
         false
     }
@@ -178,10 +178,13 @@ impl<'a> Context<'a> {
     /// open, as in [`ListenerConfig::streams`](crate::shard::ListenerConfig::streams). For what several shards that listen
     /// on one UDP port must have in common see [`ListenerConfig::server`](crate::shard::ListenerConfig::server).
     ///
+    /// For the engine's own handles: nothing that is public opens the UDP port on its host.
+    ///
     /// The worker has to let the UDP port through ([`poll::host::HostConfig::udp_ports`]).
     ///
     /// # Errors
     /// UDP port 0, or one that another listener or the clients have; no protocol, or one twice; no random numbers.
+    #[doc(hidden)]
     pub fn listen(
         &mut self,
         udp_port: u16,
@@ -197,6 +200,7 @@ impl<'a> Context<'a> {
     /// Accepts no more connections on a UDP port that this application [listens](Self::listen) on; does nothing on
     /// others. Connections live on, so the worker has to let the UDP port through until they are gone; whoever comes
     /// anew is refused.
+    #[doc(hidden)]
     pub fn unlisten(&mut self, udp_port: u16) {
         self.core.unlisten(self.application, udp_port);
     }

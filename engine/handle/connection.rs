@@ -369,7 +369,9 @@ impl Open {
         let id = StreamId::new(inner.side, self.dir, opening.next);
         if ready {
             opening.next += 1;
-            state.streams.insert(id, Stream::new(id, inner.side));
+            // The peer may have used it first: it takes it for open when a later one is used (RFC 9000 §3.2).
+            let stream = || Stream::new(id, inner.side);
+            state.streams.entry(id).or_insert_with(stream);
         }
         // The courier changes the epoch under the lock, too: this is the one that the number is of.
         let stream = self.connection.stream_ref(id);
@@ -595,14 +597,23 @@ impl Drop for ReadDatagram {
     }
 }
 
+/// What a datagram counts beyond its bytes: empty ones take memory, too.
+const DATAGRAM_OVERHEAD: usize = 32;
+
+/// What a datagram of `size` bytes counts while it is under way.
+pub(super) fn datagram_weight(size: usize) -> u64 {
+    (size + DATAGRAM_OVERHEAD) as u64
+}
+
 /// Counts a datagram of `size` bytes as under way, if there is room for it.
 fn take_datagram_room(inner: &Inner, state: &mut State, size: usize) -> bool {
     let under_way = state.datagram_bytes_sent - state.datagram_bytes_written;
     // One always fits, whatever its size.
-    if under_way > 0 && under_way + size as u64 > inner.link.limits.datagram_bytes as u64 {
+    let weight = datagram_weight(size);
+    if under_way > 0 && under_way + weight > inner.link.limits.datagram_bytes as u64 {
         return false;
     }
-    state.datagram_bytes_sent += size as u64;
+    state.datagram_bytes_sent += weight;
     true
 }
 

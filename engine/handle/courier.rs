@@ -154,8 +154,8 @@ impl Mailbox {
     }
 }
 
-/// How long the end of a shard waits for a courier that is behind.
-const LAST_WORDS_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long the end of an agent waits for a courier that is behind: its shard may live on.
+const LAST_WORDS_MAX: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Courier {
     /// Never sleeps: the task that polls it is always ready to run, and a runtime with such a task never parks. What

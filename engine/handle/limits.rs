@@ -19,7 +19,7 @@ pub struct HandleLimits {
     /// Unreliable datagrams that wait to be read, of a connection; with more, the oldest of those behind them are
     /// dropped.
     pub datagrams: u32,
-    /// Bytes of unreliable datagrams that wait to be sent, of a connection.
+    /// Bytes of unreliable datagrams that wait to be sent, of a connection, each with 32 more than it has.
     pub datagram_bytes: usize,
 }
 

@@ -113,12 +113,17 @@ impl ListenerInner {
             return; // Which closes it.
         }
         if state.ready.len() >= self.backlog {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            self.turn_away();
             drop(state);
             return;
         }
         state.ready.push_back(connection);
         state.waiters.wake(1, wakers);
+    }
+
+    /// Counts a connection that is closed because too much waits.
+    pub(super) fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     /// So many shards bring no connections any more.

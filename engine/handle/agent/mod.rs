@@ -11,7 +11,6 @@ mod streams;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_channel::oneshot;
 use rustc_hash::FxHashMap;
 
 use self::conn::Conn;
@@ -23,12 +22,14 @@ use super::link::Commands;
 use super::listener::ListenerInner;
 use super::{ConnectionError, ListenError};
 use crate::app::{
-    self, Application, ConnectTarget, Connection, ConnectionKey, ConnectionStats, Context, Dir,
-    Side, StreamId, VarInt,
+    self, Application, ConnectTarget, Connection, ConnectionKey, Context, Dir, Side, StreamId,
+    VarInt,
 };
 
 /// Commands done in a turn, at most: what is left waits for the next one, while datagrams are received and sent.
 const COMMANDS_MAX: usize = 256;
+/// How many commands a new connection counts for.
+const CONNECT_COST: usize = 32;
 
 /// The application that speaks for the handles on a shard.
 pub(crate) struct Agent {
@@ -55,11 +56,17 @@ impl Agent {
     }
 
     fn obey_some(&mut self, shard: &mut Context<'_>, count: usize) {
-        for _ in 0..count {
-            let Ok(command) = self.commands.queue.try_recv() else {
-                break;
+        let mut left = count;
+        while left > 0
+            && let Ok(command) = self.commands.queue.try_recv()
+        {
+            // A connection costs a TLS session, so few are begun in a turn.
+            let cost = match command {
+                Command::Connect(..) => CONNECT_COST,
+                _ => 1,
             };
             self.obey(shard, command);
+            left = left.saturating_sub(cost);
         }
     }
 
@@ -98,7 +105,14 @@ impl Agent {
             }
             Command::Ping(key) => self.on(shard, key, |_, connection, _| connection.ping()),
             Command::Close(key, code, reason) => shard.close(key, code, reason),
-            Command::Stats(key, reply) => self.stats(shard, key, reply),
+            Command::Stats(key, reply) => {
+                let mut stats = None;
+                self.on(shard, key, |_, connection, _| {
+                    stats = Some(Box::new(connection.stats()));
+                });
+                // Without an answer, too: to drop it wakes whoever waits, which is not for the lcore to do.
+                self.outbox.event(Event::Stats(reply, stats));
+            }
         }
     }
 
@@ -141,22 +155,6 @@ impl Agent {
             shard.unlisten(udp_port);
             self.listeners.remove(&udp_port);
         }
-    }
-
-    fn stats(
-        &mut self,
-        shard: &mut Context<'_>,
-        key: ConnectionKey,
-        reply: oneshot::Sender<ConnectionStats>,
-    ) {
-        let mut stats = None;
-        self.on(shard, key, |_, connection, _| {
-            stats = Some(Box::new(connection.stats()))
-        });
-        self.outbox.event(match stats {
-            Some(stats) => Event::Stats(reply, stats),
-            None => Event::Unanswered(reply),
-        });
     }
 
     fn insert(&mut self, conn: Conn) {
@@ -267,6 +265,11 @@ impl Application for Agent {
             return;
         };
         let listener = Arc::clone(listener);
+        if self.outbox.is_swamped() {
+            listener.turn_away();
+            connection.close(VarInt::from_u32(0), bytes::Bytes::new());
+            return;
+        }
         self.now = connection.now();
         let remote = connection.remote_address();
         let max_datagram = connection.max_datagram_size();
@@ -382,7 +385,7 @@ impl Application for Agent {
 
     /// What handles have asked for until now is still done, so that the drain waits for it.
     fn stop(&mut self, shard: &mut Context<'_>) {
-        self.obey_some(shard, self.commands.queue.len());
+        self.obey_some(shard, self.commands.queue.len() * CONNECT_COST);
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {

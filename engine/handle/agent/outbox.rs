@@ -8,6 +8,10 @@ use crate::handle::event::{Batch, Event};
 /// Room for events and chunks in a batch from the start: what a burst of datagrams brings.
 const BATCH_EVENTS: usize = 64;
 
+/// Events that may wait for a courier that is behind before newcomers are turned away. Connections that are there bring no
+/// more than their credit allows.
+const EVENTS_MAX: usize = 64 * 1024;
+
 /// The batch of a turn, and the way to the courier.
 pub(crate) struct Outbox {
     batch: Box<Batch>,
@@ -35,6 +39,12 @@ impl Outbox {
     #[inline]
     pub(super) fn chunk(&mut self, chunk: Bytes) {
         self.batch.chunks.push(chunk);
+    }
+
+    /// True when the courier is so far behind that nobody new is to be told of.
+    #[inline]
+    pub(super) fn is_swamped(&self) -> bool {
+        self.batch.events.len() >= EVENTS_MAX
     }
 
     #[inline]

@@ -173,7 +173,7 @@ fn connections_that_are_being_made_end_too() {
     // Begun while the shard does not run any more; before it knows of it; while the handshake runs.
     for stage in 0..3 {
         let mut rig = Rig::new(Setup::limits(HandleLimits {
-            commands: 1,
+            commands: 2,
             ..HandleLimits::default()
         }));
         let _listener = rig.listen();
