@@ -61,8 +61,11 @@ impl Bell {
         // The batch was sent before this, and the courier looks for one after it has said that it sleeps: with a fence
         // between the two on both sides, one of them sees the other.
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Acquire) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.waker.take().map(wake);
+        if self.asleep.load(Ordering::Acquire)
+            && self.asleep.swap(false, Ordering::AcqRel)
+            && let Some(waker) = self.waker.take()
+        {
+            wake(waker);
         }
     }
 
