@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Aioquic, Browser, Digest, ENGINE_ADDRESS, KERNEL_ADDRESS, Need, Outcome, SERVER_PORT, TapLab,
-    Visit, example, write_file,
+    Aioquic, Browser, Digest, ENGINE_ADDRESS, KERNEL_ADDRESS, Need, Outcome, Page, SERVER_PORT,
+    TapLab, Visit, example, write_file,
 };
 
 const GIB: u64 = 1 << 30;
@@ -72,9 +72,16 @@ fn chromium_loads_a_page() {
             rows: document.querySelectorAll('td').length,
         })",
         screenshot: Some(&screenshot),
+        pixels: "[[4, 4], ...[[0, 240, 55], [1, 154, 34], [2, 80, 20]].map(([image, x, y]) => {
+            const box = document.images[image].getBoundingClientRect();
+            return [box.x + x, box.y + y];
+        })]",
         patience: Duration::from_secs(30),
     };
-    let page = lab.inside(|| browser(&lab).visit(&visit));
+    let Page {
+        result: page,
+        pixels,
+    } = lab.inside(|| browser(&lab).visit(&visit));
     let protocols: Vec<(String, String)> =
         serde_json::from_value(page["protocols"].clone()).expect("pairs of strings");
     assert!(
@@ -100,8 +107,20 @@ fn chromium_loads_a_page() {
         "the style sheet is applied"
     );
     assert!(page["rows"].as_u64() > Some(15), "the script ran: {page}");
-    let image = std::fs::read(&screenshot).expect("a screenshot");
-    assert!(image.starts_with(b"\x89PNG"));
+    for (place, pixel, expected) in [
+        ("the background", pixels[0], [250, 246, 236]),
+        ("the sun over the hills", pixels[1], [255, 220, 120]),
+        ("a ring", pixels[2], [253, 80, 251]),
+        ("the disc of the mark", pixels[3], [200, 90, 40]),
+    ] {
+        // An image may be drawn half a pixel off.
+        let alike = |(a, b): (u8, u8)| a.abs_diff(b) <= 12;
+        assert!(
+            pixel.into_iter().zip(expected).all(alike),
+            "{place} is {pixel:?}, not {expected:?}: see {}",
+            screenshot.display()
+        );
+    }
     lab.stop().expect_clean();
 }
 
@@ -115,7 +134,9 @@ fn chromium_downloads_1_gib_with_equal_hash() {
         digest = Some(write_file(&lab.www().join("big.bin"), GIB));
         lab.www()
     };
-    let Some(mut lab) = serving_lab(&[Need::Browser], prepare) else {
+    // The browser holds the file several times over.
+    let needs = [Need::Browser, Need::Memory(6 * GIB)];
+    let Some(mut lab) = serving_lab(&needs, prepare) else {
         return;
     };
     let visit = Visit {
@@ -125,13 +146,14 @@ fn chromium_downloads_1_gib_with_equal_hash() {
             .then(response => response.arrayBuffer())
             .then(async bytes => ({
                 length: bytes.byteLength,
-                hash: new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)).toHex(),
+                hash: [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))]
+                    .map(byte => byte.toString(16).padStart(2, '0')).join(''),
                 protocol: performance.getEntriesByName(location.origin + '/big.bin')[0].nextHopProtocol,
             }))",
         patience: Duration::from_secs(150),
         ..Visit::default()
     };
-    let download = lab.inside(|| browser(&lab).visit(&visit));
+    let download = lab.inside(|| browser(&lab).visit(&visit)).result;
     let expected = json!({
         "length": GIB,
         "hash": digest.expect("written").to_string(),
@@ -168,7 +190,7 @@ fn chromium_is_refused_what_is_not_served() {
         patience: Duration::from_secs(30),
         ..Visit::default()
     };
-    let answers = lab.inside(|| browser(&lab).visit(&visit));
+    let answers = lab.inside(|| browser(&lab).visit(&visit)).result;
     let statuses: Vec<&Value> = answers
         .as_array()
         .expect("a list")
@@ -214,7 +236,7 @@ fn chromium_gives_a_download_up() {
         patience: Duration::from_secs(30),
         ..Visit::default()
     };
-    let answer = lab.inside(|| browser(&lab).visit(&visit));
+    let answer = lab.inside(|| browser(&lab).visit(&visit)).result;
     assert_eq!(answer, json!([true, 200, "<title>loaded</title>"]));
     let report = lab.stop().expect_clean();
     let sent = report["bytes_sent"].as_u64().expect("a count");

@@ -32,16 +32,26 @@ pub struct Visit<'a> {
     pub script: &'a str,
     /// Where to save how the page looked then, as PNG.
     pub screenshot: Option<&'a Path>,
+    /// JavaScript: points `[x, y]` of the page to tell the colours of; none if empty.
+    pub pixels: &'a str,
     /// How long each of the steps may take.
     pub patience: Duration,
+}
+
+/// What a visit brought.
+pub struct Page {
+    /// The result of its script.
+    pub result: Value,
+    /// Red, green and blue at each of the points.
+    pub pixels: Vec<[u8; 3]>,
 }
 
 impl Browser<'_> {
     /// The programs it takes, by their Debian packages.
     pub const PROGRAMS: [&'static str; 3] = ["python3", "chromium", "chromedriver"];
 
-    /// Visits a page, and returns the result of its script; fails the test when that fails.
-    pub fn visit(&self, visit: &Visit<'_>) -> Value {
+    /// Visits a page; fails the test when that fails. Each step has its limit in the script.
+    pub fn visit(&self, visit: &Visit<'_>) -> Page {
         let url = format!("https://localhost:{}{}", self.port, visit.path);
         let mut command = Command::new("python3");
         command
@@ -55,6 +65,9 @@ impl Browser<'_> {
         if let Some(file) = visit.screenshot {
             command.arg("--screenshot").arg(file);
         }
+        if !visit.pixels.is_empty() {
+            command.args(["--pixels", visit.pixels]);
+        }
         let output = command
             .stdin(Stdio::null())
             .output()
@@ -64,7 +77,10 @@ impl Browser<'_> {
         assert!(output.status.success(), "the browser at {url}: {err}");
         let mut answer: Value =
             serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in {out:?}; {err}"));
-        answer["result"].take()
+        Page {
+            result: answer["result"].take(),
+            pixels: serde_json::from_value(answer["pixels"].take()).expect("triples of bytes"),
+        }
     }
 
     /// SHA-256 of the server's public key as in its certificate, in hexadecimal.
