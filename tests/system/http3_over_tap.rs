@@ -243,8 +243,9 @@ fn chromium_gives_a_download_up() {
     assert!(sent < GIB / 2, "it went on: {report:#}");
 }
 
-/// The example fetches from aioquic's server; what arrives, and whether it ended well.
-fn fetch(lab: &mut TapLab, paths: &[&str]) -> (PathBuf, Outcome, Outcome) {
+/// The example fetches from aioquic's server; what arrives, and whether it ended well. The server
+/// is called `localhost`, or by its address in brackets.
+fn fetch(lab: &mut TapLab, host: &str, paths: &[&str]) -> (PathBuf, Outcome, Outcome) {
     let aioquic = Aioquic {
         pki: &lab.pki,
         host: "::".into(),
@@ -261,14 +262,12 @@ fn fetch(lab: &mut TapLab, paths: &[&str]) -> (PathBuf, Outcome, Outcome) {
             .arg(config)
             .arg("--trust")
             .arg(anchor);
-        command
-            .args(["--address", &KERNEL_ADDRESS.to_string(), "--output"])
-            .arg(&output);
-        command.args(
-            paths
-                .iter()
-                .map(|path| format!("https://localhost:{SERVER_PORT}{path}")),
-        );
+        command.arg("--output").arg(&output);
+        if host == "localhost" {
+            command.args(["--address", &KERNEL_ADDRESS.to_string()]);
+        }
+        let url = |path| format!("https://{host}:{SERVER_PORT}{path}");
+        command.args(paths.iter().map(url));
         command
     });
     let client = lab.take_engine().wait(Duration::from_secs(100));
@@ -286,7 +285,7 @@ fn the_client_fetches_from_aioquic_with_equal_hashes() {
         ("/empty.bin", 0),
     ];
     let digests = files.map(|(path, size)| write_file(&lab.www().join(&path[1..]), size));
-    let (output, client, server) = fetch(&mut lab, &files.map(|(path, _)| path));
+    let (output, client, server) = fetch(&mut lab, "localhost", &files.map(|(path, _)| path));
     client.expect_clean();
     for ((path, _), digest) in files.iter().zip(digests) {
         assert_eq!(Digest::of_file(&output.join(&path[1..])), digest, "{path}");
@@ -300,7 +299,7 @@ fn the_client_names_what_the_server_does_not_have() {
     let Some(mut lab) = TapLab::new(&[Need::Example("http3"), Need::Aioquic]) else {
         return;
     };
-    let (output, client, _) = fetch(&mut lab, &["/missing.bin"]);
+    let (output, client, _) = fetch(&mut lab, "localhost", &["/missing.bin"]);
     assert_eq!(client.status.code(), Some(1), "{client}");
     assert!(
         client.log.contains("/missing.bin: 404 Not Found"),
@@ -311,4 +310,29 @@ fn the_client_names_what_the_server_does_not_have() {
         0,
         "no file is left"
     );
+}
+
+#[test]
+fn the_client_takes_an_address_in_brackets() {
+    let Some(mut lab) = TapLab::new(&[Need::Example("http3"), Need::Aioquic]) else {
+        return;
+    };
+    let digest = write_file(&lab.www().join("small.bin"), 1000);
+    let host = format!("[{KERNEL_ADDRESS}]");
+    let (output, client, _) = fetch(&mut lab, &host, &["/small.bin"]);
+    client.expect_clean();
+    assert_eq!(Digest::of_file(&output.join("small.bin")), digest);
+}
+
+#[test]
+fn the_client_lets_no_file_overwrite_another() {
+    let Some(mut lab) = TapLab::new(&[Need::Example("http3"), Need::Aioquic]) else {
+        return;
+    };
+    let (output, client, _) = fetch(&mut lab, "localhost", &["/a/file.bin", "/b/file.bin"]);
+    assert_eq!(client.status.code(), Some(1), "{client}");
+    for path in ["/a/file.bin", "/b/file.bin"] {
+        assert!(client.log.contains(path), "{client}");
+    }
+    assert!(!output.exists(), "nothing was fetched");
 }
