@@ -157,8 +157,7 @@ def flags(arguments: argparse.Namespace, profile: str) -> list[str]:
     if arguments.address:
         own.append(f"--host-resolver-rules=MAP {url.hostname} [{arguments.address}]")
     if arguments.spki_sha256:
-        pin = base64.b64encode(bytes.fromhex(arguments.spki_sha256)).decode()
-        own.append(f"--ignore-certificate-errors-spki-list={pin}")
+        own.append(f"--ignore-certificate-errors-spki-list={arguments.spki_sha256}")
     if arguments.net_log:
         own.append(f"--log-net-log={arguments.net_log}")
     return QUIET + own
@@ -168,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="https://NAME:PORT/PATH")
     parser.add_argument("--address", help="IPv6 address that NAME stands for")
-    parser.add_argument("--spki-sha256", help="hex: accept the certificate with this public key")
+    parser.add_argument("--spki-sha256", help="Base64: accept the certificate with this public key")
     parser.add_argument("--until", default="true", help="JavaScript expression to wait for")
     parser.add_argument("--script", default="null", help="JavaScript expression, or a promise")
     parser.add_argument("--screenshot", type=pathlib.Path, help="PNG file to write")

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -44,12 +45,18 @@ fn serving_lab(needs: &[Need], folder: impl FnOnce(&TapLab) -> PathBuf) -> Optio
     Some(lab)
 }
 
-fn browser(lab: &TapLab) -> Browser<'_> {
-    Browser {
-        server: &lab.pki.server,
+/// Visits a page of the example, whose key is known by what it says at its start.
+fn visit(lab: &TapLab, visit: &Visit<'_>) -> Page {
+    let log = lab.engine().log();
+    let key_hash = log
+        .lines()
+        .find_map(|line| line.strip_prefix("ready; the hash of the key is "));
+    let browser = Browser {
+        key_hash: key_hash.expect("said when it was ready"),
         address: ENGINE_ADDRESS,
         port: SERVER_PORT,
-    }
+    };
+    lab.inside(|| browser.visit(visit))
 }
 
 /// What the script of the page was told, and what it looks like: a PNG in the target folder.
@@ -60,7 +67,7 @@ fn chromium_loads_a_page() {
     };
     let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("http3-page.png");
     let _ = std::fs::remove_file(&screenshot);
-    let visit = Visit {
+    let task = Visit {
         path: "/",
         until: "document.title == 'loaded'",
         script: "({
@@ -81,7 +88,7 @@ fn chromium_loads_a_page() {
     let Page {
         result: page,
         pixels,
-    } = lab.inside(|| browser(&lab).visit(&visit));
+    } = visit(&lab, &task);
     let protocols: Vec<(String, String)> =
         serde_json::from_value(page["protocols"].clone()).expect("pairs of strings");
     assert!(
@@ -139,7 +146,7 @@ fn chromium_downloads_1_gib_with_equal_hash() {
     let Some(mut lab) = serving_lab(&needs, prepare) else {
         return;
     };
-    let visit = Visit {
+    let task = Visit {
         path: "/",
         until: "document.title == 'loaded'",
         script: "fetch('/big.bin')
@@ -153,7 +160,7 @@ fn chromium_downloads_1_gib_with_equal_hash() {
         patience: Duration::from_secs(150),
         ..Visit::default()
     };
-    let download = lab.inside(|| browser(&lab).visit(&visit)).result;
+    let download = visit(&lab, &task).result;
     let expected = json!({
         "length": GIB,
         "hash": digest.expect("written").to_string(),
@@ -172,17 +179,20 @@ fn chromium_is_refused_what_is_not_served() {
         std::fs::write(lab.folder().join("secret.txt"), "secret").expect("written");
         std::os::unix::fs::symlink("../secret.txt", lab.www().join("link.txt")).expect("made");
         std::fs::create_dir(lab.www().join("folder")).expect("made");
+        let socket = lab.www().join("socket");
+        mknodat(CWD, &socket, FileType::Socket, Mode::RUSR, 0).expect("made");
         lab.www()
     };
     let Some(mut lab) = serving_lab(&[Need::Browser], prepare) else {
         return;
     };
-    let visit = Visit {
+    let task = Visit {
         path: "/",
         until: "document.title == 'loaded'",
         script: "Promise.all([
             ['GET', '/empty.txt'], ['HEAD', '/index.html'], ['GET', '/missing'], ['GET', '/folder'],
             ['GET', '/..%2fsecret.txt'], ['GET', '/link.txt'], ['GET', '/%zz'], ['POST', '/'],
+            ['GET', '/socket'],
         ].map(async ([method, path]) => {
             const response = await fetch(path, { method });
             return [response.status, response.headers.get('content-length'), (await response.text()).length];
@@ -190,7 +200,7 @@ fn chromium_is_refused_what_is_not_served() {
         patience: Duration::from_secs(30),
         ..Visit::default()
     };
-    let answers = lab.inside(|| browser(&lab).visit(&visit)).result;
+    let answers = visit(&lab, &task).result;
     let statuses: Vec<&Value> = answers
         .as_array()
         .expect("a list")
@@ -199,7 +209,7 @@ fn chromium_is_refused_what_is_not_served() {
         .collect();
     assert_eq!(
         statuses,
-        [200, 200, 404, 404, 403, 403, 400, 405],
+        [200, 200, 404, 404, 403, 403, 400, 405, 404],
         "{answers}"
     );
     assert_eq!(answers[0], json!([200, "0", 0]), "an empty file");
@@ -208,6 +218,39 @@ fn chromium_is_refused_what_is_not_served() {
         json!([200, "21", 0]),
         "HEAD says the length and sends nothing"
     );
+    assert_eq!(answers[2][2], "404 Not Found\n".len(), "{answers}");
+    lab.stop().expect_clean();
+}
+
+/// Nothing follows the header section of an answer to HEAD (RFC 9110 §9.3.2).
+#[test]
+fn refusals_of_head_have_no_body() {
+    let prepare = |lab: &TapLab| {
+        std::os::unix::fs::symlink("../secret.txt", lab.www().join("link.txt")).expect("made");
+        lab.www()
+    };
+    let Some(mut lab) = serving_lab(&[Need::Aioquic], prepare) else {
+        return;
+    };
+    let aioquic = Aioquic {
+        pki: &lab.pki,
+        host: ENGINE_ADDRESS.to_string(),
+        port: SERVER_PORT,
+    };
+    let requests = ["HEAD:/missing", "HEAD:/link.txt", "GET:/missing", "PUT:/"];
+    let answers = lab.inside(|| aioquic.request_http3(&requests));
+    let brief = answers.iter().map(|a| (&a["status"], &a["body"]));
+    let brief: Vec<_> = brief.map(|(status, body)| json!([status, body])).collect();
+    let not_found = "404 Not Found\n".len();
+    let not_allowed = "405 Method Not Allowed\n".len();
+    let expected = [
+        json!([404, 0]),
+        json!([403, 0]),
+        json!([404, not_found]),
+        json!([405, not_allowed]),
+    ];
+    assert_eq!(brief, expected, "{answers:?}");
+    assert_eq!(answers[3]["fields"]["allow"], "GET, HEAD", "{answers:?}");
     lab.stop().expect_clean();
 }
 
@@ -222,7 +265,7 @@ fn chromium_gives_a_download_up() {
     let Some(mut lab) = serving_lab(&[Need::Browser], prepare) else {
         return;
     };
-    let visit = Visit {
+    let task = Visit {
         path: "/",
         until: "document.title == 'loaded'",
         script: "(async () => {
@@ -236,7 +279,7 @@ fn chromium_gives_a_download_up() {
         patience: Duration::from_secs(30),
         ..Visit::default()
     };
-    let answer = lab.inside(|| browser(&lab).visit(&visit)).result;
+    let answer = visit(&lab, &task).result;
     assert_eq!(answer, json!([true, 200, "<title>loaded</title>"]));
     let report = lab.stop().expect_clean();
     let sent = report["bytes_sent"].as_u64().expect("a count");

@@ -5,16 +5,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rcgen::{KeyPair, PublicKeyData};
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::{Identity, aioquic};
+use super::aioquic;
 
 /// A look at one page of a server that is `localhost` to the browser.
 pub struct Browser<'a> {
-    /// Who the server is: the browser believes its key.
-    pub server: &'a Identity,
+    /// SHA-256 of the server's public key, in Base64: the browser believes this key.
+    pub key_hash: &'a str,
     /// Its address.
     pub address: Ipv6Addr,
     /// Its UDP port.
@@ -59,7 +57,7 @@ impl Browser<'_> {
             .arg(aioquic::peer("browser.py"))
             .arg(&url)
             .args(["--address", &self.address.to_string()])
-            .args(["--spki-sha256", &self.key_hash()])
+            .args(["--spki-sha256", self.key_hash])
             .args(["--until", visit.until, "--script", visit.script])
             .args(["--timeout", &visit.patience.as_secs().to_string()]);
         if let Some(file) = visit.screenshot {
@@ -81,16 +79,5 @@ impl Browser<'_> {
             result: answer["result"].take(),
             pixels: serde_json::from_value(answer["pixels"].take()).expect("triples of bytes"),
         }
-    }
-
-    /// SHA-256 of the server's public key as in its certificate, in hexadecimal.
-    fn key_hash(&self) -> String {
-        let pem = std::fs::read_to_string(&self.server.key).expect("readable");
-        let key = KeyPair::from_pem(&pem).expect("PEM written by the PKI");
-        let hash = digest(&SHA256, &key.subject_public_key_info());
-        hash.as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
     }
 }
