@@ -6,7 +6,7 @@
 //! room, so a write costs no system call, lock or copy beyond the one into the send buffer.
 //!
 //! ```text
-//!   connected ──> opened / readable / writable / datagrams … ──> closed        for each connection
+//!   connected ──> opened / readable / writable / datagrams … ──> ending ──> closed  for each connection
 //!   run (at start, then when timeout() is due)  page_faults  stop              for the application
 //! ```
 
@@ -73,6 +73,10 @@ pub trait Application {
     /// An unreliable datagram that was [blocked](SendDatagramError::Blocked) may be sent now.
     fn datagrams_unblocked(&mut self, _connection: &mut Connection<'_>) {}
 
+    /// The peer has ended the connection, or it was lost, and [`closed`](Self::closed) follows at once: what it has
+    /// received and nobody has read can be read now, and never again. Nothing can be sent.
+    fn ending(&mut self, _connection: &mut Connection<'_>) {}
+
     /// The connection is gone: the last call for this key, whoever ended it (after our own
     /// [`close`](Connection::close) the reason is [`ConnectionError::LocallyClosed`]).
     fn closed(&mut self, _key: ConnectionKey, _reason: &ConnectionError) {}
@@ -102,7 +106,7 @@ pub trait Application {
     /// their streams are done, all of them when the drain time-out has passed.
     fn stop(&mut self, _shard: &mut Context<'_>) {}
 
-    /// Clients: all work is done. The process ends when every client says so.
+    /// Clients of the binary's configuration: all work is done. The process ends when every one of them says so.
     fn is_finished(&self) -> bool {
         false
     }
@@ -174,10 +178,13 @@ impl<'a> Context<'a> {
     /// open, as in [`ListenerConfig::streams`](crate::shard::ListenerConfig::streams). For what several shards that listen
     /// on one UDP port must have in common see [`ListenerConfig::server`](crate::shard::ListenerConfig::server).
     ///
+    /// For the engine's own handles: nothing that is public opens the UDP port on its host.
+    ///
     /// The worker has to let the UDP port through ([`poll::host::HostConfig::udp_ports`]).
     ///
     /// # Errors
     /// UDP port 0, or one that another listener or the clients have; no protocol, or one twice; no random numbers.
+    #[doc(hidden)]
     pub fn listen(
         &mut self,
         udp_port: u16,
@@ -193,6 +200,7 @@ impl<'a> Context<'a> {
     /// Accepts no more connections on a UDP port that this application [listens](Self::listen) on; does nothing on
     /// others. Connections live on, so the worker has to let the UDP port through until they are gone; whoever comes
     /// anew is refused.
+    #[doc(hidden)]
     pub fn unlisten(&mut self, udp_port: u16) {
         self.core.unlisten(self.application, udp_port);
     }

@@ -53,7 +53,9 @@
 //!
 //! What these pages show is the public interface, and follows semantic versioning: from 1.0 on, what compiles with one
 //! version compiles with every later one of the same major version; before, a new minor version may break, and its notes
-//! say how to mend it. Enums that may grow are `#[non_exhaustive]`. [`quinn_proto`]'s, [`rustls`]'s and `h3`'s types in it follow
+//! say how to mend it. Enums that may grow are `#[non_exhaustive]`; structs of settings with a `Default`
+//! ([`HandleLimits`](handle::HandleLimits), [`TransportSettings`](transport::TransportSettings)) may get fields in a minor version, so
+//! end their literals with `..Default::default()`. [`quinn_proto`]'s, [`rustls`]'s and `h3`'s types in it follow
 //! their own versions: a new major one of theirs is a breaking change here. Items that are hidden from these pages
 //! serve the `engine` binary, tests and benchmarks, and change without notice. The keys of the YAML configuration, of the
 //! report and the names of metrics are only added to in a minor version.
@@ -68,7 +70,6 @@ pub mod h3;
 pub mod handle;
 pub mod pool;
 pub mod report;
-pub mod services;
 pub mod tls;
 pub mod transport;
 
@@ -104,6 +105,8 @@ pub mod ports;
 mod random;
 #[doc(hidden)]
 pub mod run;
+#[doc(hidden)]
+pub mod services;
 #[doc(hidden)]
 pub mod shard;
 #[doc(hidden)]

@@ -73,6 +73,7 @@ impl Default for StreamLimits {
 
 /// A congestion controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Congestion {
     /// CUBIC (RFC 9438).
     Cubic,
@@ -116,6 +117,7 @@ impl Default for TransportSettings {
 
 /// Settings that no connection could run with.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum TransportError {
     /// The first UDP payload size is out of range.
     #[error("`initial_mtu` is {0} bytes: it must be {UDP_PAYLOAD_MIN} to {INITIAL_MTU_MAX}")]

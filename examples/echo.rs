@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let identity = Identity::self_signed(["localhost"])?;
     let config = ServerConfig::new(&identity, ["echo"])?;
     let listener = handle.listen(4433, config).await?;
-    tokio::spawn(serve(listener));
+    let server_task = tokio::spawn(serve(listener));
 
     let config = ClientConfig::new(&identity.trust(), ["echo"])?;
     let server = "[fd00:5701::2]:4433".parse()?;
@@ -35,6 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{words} -> {}", String::from_utf8_lossy(&answer));
     }
     connection.close(0_u32.into(), b"done");
+    println!("server: {}", server_task.await?);
 
     // Blocks for the drain, so not on a thread that other tasks need.
     let report = tokio::task::spawn_blocking(|| engine.shutdown()).await??;
@@ -42,22 +43,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn serve(listener: Listener) {
-    while let Some(connection) = listener.accept().await {
-        tokio::spawn(async move {
-            let error = echo(connection).await.err();
-            println!(
-                "server: {}",
-                error.map_or("done".to_owned(), |e| e.to_string())
-            );
-        });
+/// Serves one client, and says how that ended. A real server spawns a task for each connection that it accepts.
+async fn serve(listener: Listener) -> String {
+    match listener.accept().await {
+        Some(connection) => echo(connection).await.to_string(),
+        None => "the engine stopped".to_owned(),
     }
 }
 
 /// Echoes every stream of a connection, each in a task of its own, until the connection ends.
-async fn echo(connection: Connection) -> Result<(), stoq::ConnectionError> {
+async fn echo(connection: Connection) -> stoq::ConnectionError {
     loop {
-        let (mut send, mut receive) = connection.accept_bi().await?;
+        let (mut send, mut receive) = match connection.accept_bi().await {
+            Ok(streams) => streams,
+            Err(error) => return error,
+        };
         tokio::spawn(async move {
             while let Some(chunk) = receive.read_chunk(usize::MAX).await? {
                 // The chunk is the memory it was received in, and is sent from there.

@@ -2,11 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// Seconds after which an example hangs.
+const LIMIT: &str = "90";
 
 /// Runs an example to its end; returns what it printed on standard output.
 fn run(name: &str, arguments: &[&str]) -> String {
+    // One at a time: each has an engine whose lcore polls.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let path = path(name);
-    let output = Command::new(&path).args(arguments).output();
+    let mut command = Command::new("timeout");
+    let output = command.arg(LIMIT).arg(&path).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let err = String::from_utf8_lossy(&output.stderr);

@@ -3,6 +3,7 @@
 //! There can be one engine in a process, and all tests here share it, each with a UDP port of its own.
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddrV6;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use stoq::app::Application;
 use stoq::handle::ConnectError;
-use stoq::pool::{BackOff, Health, OpenError, PeerKey, Pool, PoolConfig, PoolError, PoolStats};
+use stoq::pool::{
+    BackOff, Health, Lease, OpenError, Peer, PeerKey, Pool, PoolConfig, PoolError, PoolStats,
+};
 use stoq::tls::{ClientAuth, ClientTls, ServerTls};
 use stoq::{
     ClientConfig, Connection, ConnectionError, Engine, Handle, Identity, Listener, ServerConfig,
@@ -25,6 +28,8 @@ const MS: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(60);
 /// Where a service counts connections by shard.
 const COUNTING: u16 = 4400;
+/// Where a service counts connections that are there before the end of their handshake.
+const EARLY: u16 = 4399;
 
 static IDENTITY: LazyLock<Identity> =
     LazyLock::new(|| Identity::self_signed(["localhost"]).unwrap());
@@ -42,6 +47,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
         .serve("right", COUNTING, server(false), |shard| {
             Counter(shard.queue)
         })
+        .serve("right", EARLY, server(true), |_| EarlyCounter)
         .start()
         .unwrap()
 });
@@ -54,6 +60,18 @@ struct Counter(u16);
 impl Application for Counter {
     fn connected(&mut self, _: &mut stoq::app::Connection<'_>) {
         ARRIVED[usize::from(self.0)].fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Connections of [`EARLY`]: with their handshake complete, and before.
+static WERE_EARLY: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+struct EarlyCounter;
+
+impl Application for EarlyCounter {
+    fn connected(&mut self, connection: &mut stoq::app::Connection<'_>) {
+        let early = usize::from(connection.is_early_data());
+        WERE_EARLY[early].fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -140,6 +158,14 @@ async fn until(pool: &Pool, reached: impl Fn(&PoolStats) -> bool) -> PoolStats {
     reached.unwrap_or_else(|_| panic!("{pool:?}"))
 }
 
+#[test]
+fn pools_are_for_all_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Pool>();
+    shared::<Peer>();
+    shared::<Lease>();
+}
+
 #[tokio::test]
 async fn one_connection_serves_one_request_after_the_other() {
     let mut connections = echo(handle().listen(4401, server(false)).await.unwrap());
@@ -166,7 +192,9 @@ async fn one_connection_serves_one_request_after_the_other() {
 #[tokio::test]
 async fn connections_to_a_peer_are_spread_over_both_shards() {
     if QUEUES.len() < 2 {
-        eprintln!("skipped: two shards of one port need two CPUs, and this process has one");
+        // Past the capture of libtest, so that it is seen.
+        let line = "skipped: connections_to_a_peer_are_spread_over_both_shards: one CPU drives one shard of a port\n";
+        let _ = std::io::stderr().write_all(line.as_bytes());
         return;
     }
     let pool = pool(config().leases_per_connection(1));
@@ -219,7 +247,7 @@ async fn a_server_that_is_not_there_is_backed_off_from_until_it_is() {
         let pool = pool.clone();
         async move { pool.get(&key(4403)).await }
     });
-    until(&pool, |stats| stats.open_failures == 2).await;
+    until(&pool, |stats| stats.open_failures >= 2).await;
     let _connections = echo(handle().listen(4403, server(false)).await.unwrap());
     ask(&waiting.await.unwrap().unwrap()).await;
 }
@@ -268,6 +296,8 @@ async fn what_cannot_be_connected_to_is_said_so() {
         error.unwrap_err(),
         PoolError::OpenFailed(OpenError::Handshake(ConnectionError::TransportError(_)))
     ));
+    // Another pool's configuration is never taken for one's own.
+    pool.register(client(false)).unwrap();
     let error = pool.get(&key(4405).client(wary.unwrap())).await;
     assert!(matches!(
         error.unwrap_err(),
@@ -277,24 +307,27 @@ async fn what_cannot_be_connected_to_is_said_so() {
 
 #[tokio::test]
 async fn a_reconnection_has_early_data() {
-    let mut connections = echo(handle().listen(4406, server(true)).await.unwrap());
+    let were_early = || WERE_EARLY.each_ref().map(|n| n.load(Ordering::SeqCst));
     let pool = pool(config().early_data(true));
     let early = pool.register(client(true)).unwrap();
-    let key = key(4406).client(early);
-    for round in 1..=3 {
-        let lease = pool.get(&key).await.unwrap();
-        ask(&lease).await;
-        let accepted = lease.handshake_done().await.unwrap();
-        assert_eq!(accepted, round > 1, "round {round}");
-        // The ticket for the next round comes before the answer to a second request, at the latest.
-        ask(&lease).await;
-        connections.recv().await.unwrap();
-        lease.close(VarInt::from_u32(0), b"");
-        drop(lease);
-        until(&pool, |stats| stats.evicted_broken == round).await;
-    }
+    let key = key(EARLY).client(early);
+    let mut rounds = 0;
+    let wait = async {
+        // The ticket for the next round comes some time after the handshake.
+        while were_early()[1] == 0 {
+            rounds += 1;
+            let lease = pool.get(&key).await.unwrap();
+            assert!(lease.handshake_done().await.unwrap(), "refused");
+            tokio::time::sleep(MS).await;
+            lease.close(VarInt::from_u32(0), b"");
+            drop(lease);
+            until(&pool, |stats| stats.evicted_broken == rounds).await;
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.unwrap();
+    assert_ne!(were_early()[0], 0, "the first has nothing to resume");
     let stats = pool.stats();
-    assert_eq!((stats.opens, stats.early_refused), (3, 0));
+    assert_eq!((stats.opens, stats.early_refused), (rounds, 0));
     assert_eq!(stats.open_failures, 0, "our own closing is none");
 }
 
@@ -405,12 +438,17 @@ async fn many_threads_draw_at_once() {
     assert_eq!((stats.leases, stats.waiters), (0, 0));
 }
 
+/// Says to the process that it is the other one.
+const ALONE: &str = "STOQ_TEST_ALONE";
+
 /// The engine of this process must not stop: another process of this test has one that does.
 #[test]
 fn an_engine_that_stopped_is_an_error() {
     let own = std::env::current_exe().unwrap();
     let arguments = ["--exact", "--ignored", "child_whose_engine_stops"];
-    let output = Command::new(own).args(arguments).output().unwrap();
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(own).args(arguments).env(ALONE, "1");
+    let output = command.output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{out}");
     assert!(out.contains("1 passed"), "{out}");
@@ -419,11 +457,15 @@ fn an_engine_that_stopped_is_an_error() {
 #[tokio::test]
 #[ignore = "run by an_engine_that_stopped_is_an_error, in a process of its own"]
 async fn child_whose_engine_stops() {
+    // Beside the other tests there is an engine already.
+    if std::env::var_os(ALONE).is_none() {
+        return;
+    }
     let engine = Engine::builder().link().client_config(client(false));
     let engine = engine.start().unwrap();
     let handle = engine.handle();
     let listener = handle.listen(4433, server(false)).await.unwrap();
-    tokio::spawn(async move { while listener.accept().await.is_some() {} });
+    let _connections = echo(listener);
     // Both ends are drained, and either may be first.
     let pool = Pool::new(handle, config().settle(Duration::ZERO)).unwrap();
     let lease = pool.get(&key(4433)).await.unwrap();

@@ -120,8 +120,9 @@ fn contend(iterations: u64, act: &(impl Fn() -> bool + Sync)) -> Duration {
                 })
             })
             .collect();
-        start.wait();
+        // Before they start, for this thread may be late to its CPU.
         let begun = Instant::now();
+        start.wait();
         for thread in threads {
             let missed = thread.join();
             assert!(matches!(missed, Ok(0)), "a lease was not there");

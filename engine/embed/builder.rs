@@ -246,6 +246,7 @@ impl Builder {
                 });
             }
         }
+        self.check_udp_ports(plan)?;
         match self
             .services
             .iter()
@@ -256,6 +257,38 @@ impl Builder {
         }
     }
 
+    /// Whether every service has a UDP port of its own.
+    fn check_udp_ports(&self, plan: &Plan) -> Result<(), StartError> {
+        for (index, service) in self.services.iter().enumerate() {
+            let is_same =
+                |other: &Service| other.udp_port == service.udp_port && other.port == service.port;
+            let shards = plan.shards.iter();
+            let on_port = shards.filter(|shard| plan.ports[shard.port].name == service.port);
+            let mut listeners = on_port.flat_map(|shard| &shard.listeners);
+            let reason = if service.udp_port == 0 {
+                "it is none"
+            } else if self.services[..index].iter().any(is_same) {
+                "another service has it"
+            } else if listeners.any(|listener| listener.udp_port == service.udp_port) {
+                "a listener of the configuration has it"
+            } else {
+                continue;
+            };
+            return Err(StartError::UdpPort {
+                port: service.port.clone(),
+                udp_port: service.udp_port,
+                reason,
+            });
+        }
+        Ok(())
+    }
+
+    /// The UDP ports that services have on a port.
+    fn udp_ports(&self, port: &str) -> Vec<u16> {
+        let services = self.services.iter().filter(|own| own.port == port);
+        services.map(|service| service.udp_port).collect()
+    }
+
     /// What the main thread of the engine does.
     fn run(
         self,
@@ -263,7 +296,7 @@ impl Builder {
         stop: Arc<AtomicBool>,
         ready: mpsc::Sender<(Handle, Option<Courier>)>,
     ) -> Result<Report, RunError> {
-        let mut prepared = Prepared::new(plan)?;
+        let mut prepared = Prepared::new(plan, &|port| self.udp_ports(port))?;
         let ports = plan.shards.iter().map(|shard| shard.port);
         let count = match self.couriers {
             Couriers::Threads(Some(threads)) => threads,
@@ -297,7 +330,7 @@ impl Builder {
                 prepared.add_listener(shard, listener);
             }
             for driver in self.drivers.iter().filter(|own| own.port == info.port) {
-                prepared.add_client(shard, make(&driver.make, &info));
+                prepared.add_agent(shard, make(&driver.make, &info));
             }
         }
         let options = RunOptions {
@@ -353,4 +386,82 @@ fn free_cpus(plan: &Plan) -> usize {
 fn make(make: &Make, info: &ShardInfo) -> NewApplication {
     let (make, info) = (Arc::clone(make), info.clone());
     Box::new(move || make(&info))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Identity;
+
+    struct Nothing;
+
+    impl Application for Nothing {}
+
+    fn serve(builder: Builder, port: &str, udp_port: u16, alpns: &[&str]) -> Builder {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let config = ServerConfig::new(&identity, alpns.iter().copied()).unwrap();
+        builder.serve(port, udp_port, config, |_| Nothing)
+    }
+
+    /// What is wrong is found before EAL starts, which a process can do once.
+    fn refused(builder: Builder) -> String {
+        builder.start().map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn services_that_do_not_fit_are_refused_before_anything_starts() {
+        let one = |port, udp_port, alpns: &[&str]| serve(Builder::new(), port, udp_port, alpns);
+        let error = refused(one("middle", 1, &["x"]));
+        assert!(
+            error.contains("`middle`") && error.contains("left, right"),
+            "{error}"
+        );
+        assert!(refused(one("left", 0, &["x"])).contains("it is none"));
+        assert!(refused(one("left", 1, &[])).contains("exactly one protocol"));
+        assert!(refused(one("left", 1, &["x", "y"])).contains("exactly one protocol"));
+        let twice = serve(one("left", 1, &["x"]), "left", 1, &["y"]);
+        assert!(refused(twice).contains("another service has it"));
+        let driven = Builder::new().drive("middle", |_| Nothing);
+        assert!(refused(driven).contains("`middle`"));
+    }
+
+    #[test]
+    fn a_service_does_not_take_the_udp_port_of_a_listener() {
+        let yaml = r#"
+eal: ["-l", "0", "--no-huge", "-m", "256", "--no-pci"]
+ports:
+  - { name: left, link: right, addresses: ["fd00::1/64"] }
+  - { name: right, link: left, addresses: ["fd00::2/64"] }
+shards:
+  - { name: a, port: left, lcore: 0 }
+  - { name: b, port: right, lcore: 0 }
+identities: [{ name: own, self_signed: ["localhost"] }]
+listeners: [{ name: main, shard: a, udp_port: 4433, identity: own, services: { perf: {} } }]
+"#;
+        let builder = serve(Builder::new().config_text(yaml), "left", 4433, &["x"]);
+        assert!(refused(builder).contains("a listener of the configuration has it"));
+    }
+
+    #[test]
+    fn clients_leave_the_udp_ports_of_services_alone() {
+        let plan = Described::Link {
+            queues: 1,
+            lcores: vec![0],
+        }
+        .plan(Vec::new())
+        .unwrap();
+        // All that the block of clients could be in, but one place for it.
+        let all: Vec<u16> = (49_152..=u16::MAX)
+            .filter(|udp_port| udp_port / 256 != 200)
+            .collect();
+        let mut prepared = Prepared::new(&plan, &|_| all.clone()).unwrap();
+        for shard in 0..plan.shards.len() {
+            prepared.add_agent(shard, crate::app::from_fn(|| Nothing));
+        }
+        for port in prepared.handle_ports().unwrap() {
+            let open = |udp_port: &u16| port.udp_ports.contains(*udp_port);
+            assert!(!all.iter().any(open));
+            assert!((200 * 256..=200 * 256 + 255).all(|udp_port| open(&udp_port)));
+        }
+    }
 }

@@ -25,7 +25,6 @@ use crate::config::ConfigError;
 use crate::handle::{Courier, Handle};
 use crate::report::Report;
 pub use crate::run::RunError;
-use crate::transport::TransportError;
 
 /// A running engine.
 ///
@@ -61,9 +60,18 @@ pub enum StartError {
         "the service on UDP port {0} needs exactly one protocol (ALPN); give each its own UDP port"
     )]
     Protocols(u16),
-    /// Transport settings that do not fit a port.
-    #[error("transport settings: {0}")]
-    Transport(#[from] TransportError),
+    /// A service's UDP port is 0, or taken: by another service of the port, or by a listener of the configuration.
+    #[error(
+        "UDP port {udp_port} of the port `{port}` cannot be served: {reason}; give the service another"
+    )]
+    UdpPort {
+        /// The port.
+        port: String,
+        /// The UDP port.
+        udp_port: u16,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The process may run on no CPU, or the system gives no threads.
     #[error("the system gave no {what}: {source}")]
     System {
@@ -108,8 +116,8 @@ impl Engine {
     /// Drains the engine and waits for its end: connections without a stream in use are closed at once, others when
     /// their streams are done, all of them after `run.drain_timeout`. Then says what it did.
     ///
-    /// Handles that are left fail with `EngineStopped` from then on. Bytes that were received and are still held stay
-    /// valid.
+    /// A [`Handle`] fails with `EngineStopped` from then on; connections keep the reason that they ended with, which the
+    /// drain has given most of them. Bytes that were received and are still held stay valid.
     ///
     /// # Errors
     /// The run broke off.
@@ -136,8 +144,11 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if self.thread.is_some() {
             self.stop.store(true, Ordering::Release);
-            if let Err(error) = self.join() {
-                tracing::warn!("the engine broke off: {error}");
+            // Not joined as in `shutdown`: to panic here could end the process.
+            match self.thread.take().map(JoinHandle::join) {
+                Some(Ok(Err(error))) => tracing::warn!("the engine broke off: {error}"),
+                Some(Err(_)) => tracing::error!("the engine's thread panicked"),
+                Some(Ok(Ok(_))) | None => {}
             }
         }
     }

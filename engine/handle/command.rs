@@ -1,7 +1,6 @@
 //! What handles ask of a shard.
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -10,6 +9,7 @@ use quinn_proto::{ConnectionStats, Dir, StreamId, VarInt};
 use super::ConnectionError;
 use super::inner::Inner;
 use super::listener::ListenerInner;
+use super::waiters::wake;
 use crate::app::{ConnectTarget, ConnectionKey};
 use crate::transport::StreamLimits;
 
@@ -79,7 +79,7 @@ impl Drop for Unbegun {
         if let Some(inner) = self.0.take() {
             let mut wakers = Vec::new();
             inner.close(ConnectionError::EngineStopped, &mut wakers);
-            wakers.into_iter().for_each(Waker::wake);
+            wakers.into_iter().for_each(wake);
         }
     }
 }

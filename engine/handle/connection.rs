@@ -6,7 +6,7 @@ use std::net::SocketAddrV6;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -17,7 +17,7 @@ use super::inner::{Inner, NO_DATAGRAMS, Phase, State, Stream};
 use super::link::Stopped;
 use super::recv_stream::RecvStream;
 use super::send_stream::SendStream;
-use super::waiters::Place;
+use super::waiters::{Place, wake};
 use super::{ConnectionError, SendDatagramError};
 use crate::app::ConnectionKey;
 use crate::tls::PeerIdentity;
@@ -180,7 +180,7 @@ impl Connection {
                 drop(state);
             }
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 
     /// Waits until the connection is gone, and says why.
@@ -369,7 +369,9 @@ impl Open {
         let id = StreamId::new(inner.side, self.dir, opening.next);
         if ready {
             opening.next += 1;
-            state.streams.insert(id, Stream::new(id, inner.side));
+            // The peer may have used it first: it takes it for open when a later one is used (RFC 9000 §3.2).
+            let stream = || Stream::new(id, inner.side);
+            state.streams.entry(id).or_insert_with(stream);
         }
         // The courier changes the epoch under the lock, too: this is the one that the number is of.
         let stream = self.connection.stream_ref(id);
@@ -415,7 +417,7 @@ impl Drop for Open {
             opening.waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 
@@ -478,7 +480,7 @@ impl Drop for Accept {
             accepting.waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 
@@ -591,18 +593,27 @@ impl Drop for ReadDatagram {
             state.datagram_waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
+}
+
+/// What a datagram counts beyond its bytes: empty ones take memory, too.
+const DATAGRAM_OVERHEAD: usize = 32;
+
+/// What a datagram of `size` bytes counts while it is under way.
+pub(super) fn datagram_weight(size: usize) -> u64 {
+    (size + DATAGRAM_OVERHEAD) as u64
 }
 
 /// Counts a datagram of `size` bytes as under way, if there is room for it.
 fn take_datagram_room(inner: &Inner, state: &mut State, size: usize) -> bool {
     let under_way = state.datagram_bytes_sent - state.datagram_bytes_written;
     // One always fits, whatever its size.
-    if under_way > 0 && under_way + size as u64 > inner.link.limits.datagram_bytes as u64 {
+    let weight = datagram_weight(size);
+    if under_way > 0 && under_way + weight > inner.link.limits.datagram_bytes as u64 {
         return false;
     }
-    state.datagram_bytes_sent += size as u64;
+    state.datagram_bytes_sent += weight;
     true
 }
 

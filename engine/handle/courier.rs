@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::event::Batch;
 use super::round::Round;
+use super::waiters::wake;
 
 /// Batches of a shard that may wait for its courier. While as many wait, the next one grows.
 const BATCHES: usize = 8;
@@ -25,8 +26,9 @@ const BATCHES_A_POLL: usize = 8;
 ///
 /// Usually the engine has [threads](crate::Builder::courier_threads) for that, and nobody sees this type. A program that
 /// asks for it ([`courier_in_program`](crate::Builder::courier_in_program)) gets this future, and polls it where its
-/// tasks run: then waking them costs no switch between threads. Nothing reaches the handles while it is not polled, and
-/// when it is dropped they find the engine stopped. It ends when the engine does.
+/// tasks run: then waking them costs no switch between threads. Nothing reaches the handles while it is not polled. When
+/// it is dropped they find the engine stopped, and the shards close the connections of handles. It ends when the engine
+/// does.
 #[must_use = "handles hear nothing while nobody polls it"]
 pub struct Courier {
     posts: Receiver<Post>,
@@ -47,6 +49,8 @@ struct Post {
 /// Wakes a courier that is a future, if it sleeps.
 #[derive(Default)]
 struct Bell {
+    /// Nobody hears it any more.
+    gone: AtomicBool,
     asleep: AtomicBool,
     waker: AtomicWaker,
 }
@@ -57,8 +61,11 @@ impl Bell {
         // The batch was sent before this, and the courier looks for one after it has said that it sleeps: with a fence
         // between the two on both sides, one of them sees the other.
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Acquire) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.waker.wake();
+        if self.asleep.load(Ordering::Acquire)
+            && self.asleep.swap(false, Ordering::AcqRel)
+            && let Some(waker) = self.waker.take()
+        {
+            wake(waker);
         }
     }
 
@@ -74,7 +81,17 @@ pub(super) struct Mailbox {
     shard: usize,
     posts: Sender<Post>,
     empty: Receiver<Box<Batch>>,
-    bell: Arc<Bell>,
+    /// The last, so that the courier is woken to find the channel closed.
+    bell: Rope,
+}
+
+/// Rings the bell once more when it is dropped.
+struct Rope(Arc<Bell>);
+
+impl Drop for Rope {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
 }
 
 /// A courier for shards with these links, and the mailbox of each.
@@ -88,7 +105,7 @@ pub(super) fn courier(links: Vec<Arc<super::link::Link>>) -> (Courier, Vec<Mailb
             shard,
             posts: posts.clone(),
             empty,
-            bell: Arc::clone(&bell),
+            bell: Rope(Arc::clone(&bell)),
         });
         Round::new(link, back)
     });
@@ -113,9 +130,9 @@ impl Mailbox {
     pub(super) fn post(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
         let (shard, last) = (self.shard, false);
         match self.posts.try_send(Post { shard, batch, last }) {
-            Ok(()) => self.bell.ring(),
+            Ok(()) => self.bell.0.ring(),
             Err(TrySendError::Full(post)) => return Err(post.batch),
-            // The courier was dropped: nobody is told anything any more.
+            // The courier was dropped, which the next turn sees.
             Err(TrySendError::Disconnected(_)) => {}
         }
         Ok(())
@@ -126,17 +143,22 @@ impl Mailbox {
         self.posts.is_full()
     }
 
-    /// Hands over the last batch.
+    /// True when the courier was dropped: nobody is told anything any more.
+    #[inline]
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.bell.0.gone.load(Ordering::Relaxed)
+    }
+
+    /// Hands over the last batch. The courier is woken when this is dropped.
     pub(super) fn close(&self, batch: Box<Batch>) {
         let (shard, last) = (self.shard, true);
         let post = Post { shard, batch, last };
         let _ = self.posts.send_timeout(post, LAST_WORDS_MAX);
-        self.bell.ring();
     }
 }
 
-/// How long the end of a shard waits for a courier that is behind.
-const LAST_WORDS_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long the end of an agent waits for a courier that is behind: its shard may live on.
+const LAST_WORDS_MAX: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Courier {
     /// Never sleeps: the task that polls it is always ready to run, and a runtime with such a task never parks. What
@@ -207,6 +229,7 @@ impl Future for Courier {
 impl Drop for Courier {
     /// Handles that hear nothing any more find the engine stopped.
     fn drop(&mut self) {
+        self.bell.gone.store(true, Ordering::Relaxed);
         self.end();
     }
 }

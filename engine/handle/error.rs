@@ -33,6 +33,9 @@ pub enum ConnectError {
     /// The transport settings do not fit the port.
     #[error("transport settings: {0}")]
     Transport(#[from] transport::TransportError),
+    /// As many connections wait to be begun as may (twice [`HandleLimits::commands`](super::HandleLimits::commands)).
+    #[error("too many connections wait to be begun on the shard; wait for some of them")]
+    TooManyBegun,
     /// The engine has stopped, or is about to.
     #[error("the engine has stopped")]
     EngineStopped,

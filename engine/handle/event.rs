@@ -94,8 +94,11 @@ pub(super) enum Event {
     Datagrams(ConnectionKey, usize),
     /// So many bytes of unreliable datagrams are written, or dropped, in all.
     DatagramsWritten(ConnectionKey, u64),
-    /// What was asked for.
-    Stats(oneshot::Sender<ConnectionStats>, Box<ConnectionStats>),
+    /// What was asked for; nothing when the connection is gone.
+    Stats(
+        oneshot::Sender<ConnectionStats>,
+        Option<Box<ConnectionStats>>,
+    ),
     /// The connection is gone.
     Closed(ConnectionKey, ConnectionError),
 }

@@ -198,6 +198,18 @@ impl State {
         &mut self.accepting[dir as usize]
     }
 
+    /// A stream that a handle is for, or that may still get one: one that was opened ahead the peer takes for open when
+    /// a later one is used (RFC 9000 §3.2), and it may use it first.
+    pub(super) fn stream(&mut self, id: StreamId, side: Side) -> Option<&mut Stream> {
+        let opening = &self.opening[id.dir() as usize];
+        let ahead = opening.next..opening.end;
+        if id.initiator() == side && ahead.contains(&id.index()) {
+            let stream = || Stream::new(id, side);
+            return Some(self.streams.entry(id).or_insert_with(stream));
+        }
+        self.streams.get_mut(&id)
+    }
+
     /// 0-RTT data was refused: its streams are gone, and those who wait for something on them hear of it.
     pub(super) fn forget_streams(&mut self, wakers: &mut Vec<Waker>) {
         for stream in self.streams.values_mut() {

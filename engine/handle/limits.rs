@@ -7,7 +7,8 @@ pub struct HandleLimits {
     /// Commands that wait for a shard, of all handles together; with more, tasks wait.
     pub commands: usize,
     /// Bytes of a stream that are read ahead of its [`RecvStream`](super::RecvStream); with more, the peer is held up
-    /// by flow control. They are packet memory, mostly.
+    /// by flow control. They are packet memory, mostly. When the peer ends the connection, all that has come is handed
+    /// on, as far as the windows of the transport settings let it come.
     pub read_ahead: usize,
     /// Bytes of a stream that are written ahead of what QUIC's send buffer takes; with more,
     /// [`write`](super::SendStream::write) waits.
@@ -18,7 +19,7 @@ pub struct HandleLimits {
     /// Unreliable datagrams that wait to be read, of a connection; with more, the oldest of those behind them are
     /// dropped.
     pub datagrams: u32,
-    /// Bytes of unreliable datagrams that wait to be sent, of a connection.
+    /// Bytes of unreliable datagrams that wait to be sent, of a connection, each with 32 more than it has.
     pub datagram_bytes: usize,
 }
 

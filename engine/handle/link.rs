@@ -107,6 +107,12 @@ impl Link {
         self.congested.load(Ordering::Acquire) || self.commands.is_full()
     }
 
+    /// True when so many commands stand behind the queue that none is to be added without need.
+    pub(super) fn is_swamped(&self) -> bool {
+        let congested = self.congested.load(Ordering::Acquire);
+        congested && self.behind().commands.len() >= self.limits.commands
+    }
+
     /// True when the shard has ended.
     #[inline]
     pub(super) fn is_stopped(&self) -> bool {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use super::command::Command;
 use super::connection::Connection;
 use super::link::Link;
-use super::waiters::{Place, Waiters};
+use super::waiters::{Place, Waiters, wake};
 
 /// Connections that clients make to a UDP port, on all shards of the engine.
 ///
@@ -113,12 +113,17 @@ impl ListenerInner {
             return; // Which closes it.
         }
         if state.ready.len() >= self.backlog {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            self.turn_away();
             drop(state);
             return;
         }
         state.ready.push_back(connection);
         state.waiters.wake(1, wakers);
+    }
+
+    /// Counts a connection that is closed because too much waits.
+    pub(super) fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     /// So many shards bring no connections any more.
@@ -130,7 +135,7 @@ impl ListenerInner {
             state.waiters.wake_all(&mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 
     /// Nobody will accept what waits.
@@ -180,6 +185,6 @@ impl Drop for AcceptConnection {
             state.waiters.wake(1, &mut wakers);
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Bytes cross as [`Bytes`](bytes::Bytes), in both directions, and are not copied: what is received may be packet memory
-//! of the port. The lcore takes no lock and wakes no task but, once a turn, the courier.
+//! of the port. The lcore wakes nobody but, once a turn and only if it sleeps, the courier.
 //!
 //! # Backpressure
 //!
@@ -46,7 +46,7 @@ mod routes;
 mod send_stream;
 #[cfg(test)]
 mod tests;
-mod waiters;
+pub(crate) mod waiters;
 
 use std::fmt;
 use std::net::SocketAddrV6;
@@ -85,8 +85,8 @@ use crate::transport::TransportSettings;
 
 /// The engine, as the rest of the program sees it. Clones are the same engine.
 ///
-/// It does not keep the engine running: that is [`Engine`](crate::Engine)'s part. Once the engine has stopped, everything
-/// that is asked of it fails with `EngineStopped`.
+/// It does not keep the engine running: that is [`Engine`](crate::Engine)'s part. Once the engine has stopped, it fails
+/// with `EngineStopped`.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
@@ -223,6 +223,9 @@ impl Handle {
         if link.is_stopped() {
             return Err(ConnectError::EngineStopped);
         }
+        if link.is_swamped() {
+            return Err(ConnectError::TooManyBegun);
+        }
         let mut quinn = config.quinn;
         quinn.transport_config(shared.ports[port].transport(config.transport.as_ref())?);
         let target = ConnectTarget {
@@ -238,7 +241,8 @@ impl Handle {
         Ok(Connecting::new(&connection))
     }
 
-    /// Accepts connections on a UDP port, on all ports and shards of the engine.
+    /// Accepts connections on a UDP port, on all ports and shards of the engine. Choose one below 49152: from there on, the
+    /// engine's outgoing connections have some, at random.
     ///
     /// # Errors
     /// See [`ListenError`].

@@ -15,6 +15,7 @@ use super::event::{Agreed, Batch, Event};
 use super::inner::{End, Inner, Phase, State, Stream};
 use super::link::Link;
 use super::listener::ListenerInner;
+use super::waiters::wake;
 use crate::app::ConnectionKey;
 
 /// One shard's handles, and what brings them its events.
@@ -88,7 +89,7 @@ impl Round {
 
     fn wake(&mut self) {
         for waker in self.wakers.drain(..) {
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -201,9 +202,10 @@ impl Round {
                 state.datagram_bytes_written = total;
                 state.datagram_room_waiters.wake_all(wakers);
             }),
-            Event::Stats(reply, stats) => {
+            Event::Stats(reply, Some(stats)) => {
                 let _ = reply.send(*stats);
             }
+            Event::Stats(reply, None) => drop(reply),
             Event::Closed(key, reason) => {
                 let slot = self.connections.get_mut(key.index as usize);
                 if let Some(inner) = slot.and_then(Option::take) {
@@ -262,8 +264,8 @@ impl Round {
         id: StreamId,
         apply: impl FnOnce(&mut Stream, &mut Vec<Waker>),
     ) {
-        self.on(key, |_, state, wakers| {
-            if let Some(stream) = state.streams.get_mut(&id) {
+        self.on(key, |inner, state, wakers| {
+            if let Some(stream) = state.stream(id, inner.side) {
                 apply(stream, wakers);
             }
         });
@@ -278,7 +280,7 @@ impl Round {
 
     fn stopped(&mut self, key: ConnectionKey, id: StreamId, code: VarInt) {
         self.on(key, |inner, state, wakers| {
-            if let Some(stream) = state.streams.get_mut(&id) {
+            if let Some(stream) = state.stream(id, inner.side) {
                 stream.stopped = Some(code);
                 inner.alarm();
                 wakers.extend(stream.writer.take());

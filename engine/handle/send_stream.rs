@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -33,8 +33,13 @@ pub struct SendStream {
     /// Finished or reset.
     closed: bool,
     reset: bool,
+    /// A priority that found the queue of commands full, and goes with what is sent next; [`NO_PRIORITY`] for none.
+    priority: AtomicI64,
     room: Place,
 }
+
+/// No priority, which has 32 bits.
+const NO_PRIORITY: i64 = i64::MAX;
 
 impl SendStream {
     pub(super) fn new(connection: Connection, stream: StreamRef) -> Self {
@@ -47,6 +52,7 @@ impl SendStream {
             alarms: u32::MAX,
             closed: false,
             reset: false,
+            priority: AtomicI64::new(NO_PRIORITY),
             room: Place::default(),
         }
     }
@@ -165,6 +171,12 @@ impl SendStream {
     }
 
     fn send(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        if *self.priority.get_mut() != NO_PRIORITY {
+            self.send_priority();
+        }
         self.sent += bytes.len() as u64;
         let command = Command::Write(self.stream, bytes);
         self.connection.inner().link.send(command);
@@ -179,6 +191,7 @@ impl SendStream {
         if std::mem::replace(&mut self.closed, true) {
             return Err(ClosedStream);
         }
+        self.send_priority();
         let command = Command::Finish(self.stream);
         self.connection.inner().link.send(command);
         Ok(())
@@ -209,8 +222,19 @@ impl SendStream {
     /// Sets the priority among the streams of the connection: what has a higher one is sent first, equal ones take
     /// turns. 0 at the start. It concerns what is written from now on.
     pub fn set_priority(&self, priority: i32) {
-        let command = Command::Priority(self.stream, priority);
-        self.connection.inner().link.send(command);
+        let link = &self.connection.inner().link;
+        self.priority.store(i64::from(priority), Ordering::Relaxed);
+        if !link.is_full() {
+            self.send_priority();
+        }
+    }
+
+    fn send_priority(&self) {
+        let priority = self.priority.swap(NO_PRIORITY, Ordering::Relaxed);
+        if let Ok(priority) = i32::try_from(priority) {
+            let command = Command::Priority(self.stream, priority);
+            self.connection.inner().link.send(command);
+        }
     }
 
     /// Waits until the peer has acknowledged all of the stream, after [`finish`](Self::finish): `None`; or until it does

@@ -1,7 +1,14 @@
 //! Tasks that wait for the same thing.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Waker};
+
+/// Wakes a task. Its waker is foreign code: one that panics (the panic's message is told as usual) must not keep others
+/// from being woken.
+pub(crate) fn wake(waker: Waker) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+}
 
 /// Tasks in the order in which they began to wait.
 #[derive(Debug, Default)]
@@ -133,5 +140,16 @@ mod tests {
         assert!(waiters.leave(&mut places[0]));
         assert!(waiters.may_take(&newcomer, 1));
         assert!(!waiters.leave(&mut places[1]) && !waiters.leave(&mut places[2]));
+    }
+
+    #[test]
+    fn a_waker_that_panics_keeps_nobody_asleep() {
+        struct Panics;
+        impl std::task::Wake for Panics {
+            fn wake(self: std::sync::Arc<Self>) {
+                panic!("in a waker");
+            }
+        }
+        wake(std::sync::Arc::new(Panics).into());
     }
 }

@@ -160,7 +160,8 @@ impl PoolConfig {
 
     /// Whether connections are lent before their handshake is complete, when the peer was connected to before: no. What
     /// is sent until then can be replayed by an attacker (RFC 9001 §9.2): only for requests that may be carried out
-    /// twice. The client configuration must allow early data too. See [`Lease::is_early_data`](super::Lease).
+    /// twice. The client configuration must allow early data too. Of a lease,
+    /// [`Connection::is_early_data`](crate::Connection::is_early_data) tells.
     #[must_use]
     pub fn early_data(mut self, allowed: bool) -> Self {
         self.early_data = allowed;

@@ -3,6 +3,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use quinn_proto::VarInt;
+use rustc_hash::FxHashMap;
 
 use super::opener::{Boxed, Opened, Opener};
 use super::slot::Pooled;
@@ -15,8 +16,7 @@ const CLIENTS_MAX: usize = 1024;
 /// Opens connections by a handle.
 pub(super) struct EngineOpener {
     handle: Handle,
-    /// The first has the number 1: 0 is the engine's default.
-    clients: RwLock<Vec<ClientConfig>>,
+    clients: RwLock<FxHashMap<ClientId, ClientConfig>>,
     early_data: bool,
 }
 
@@ -35,18 +35,19 @@ impl EngineOpener {
         if clients.len() >= CLIENTS_MAX {
             return None;
         }
-        clients.push(config);
-        u32::try_from(clients.len()).ok().map(ClientId)
+        let id = ClientId::next();
+        clients.insert(id, config);
+        Some(id)
     }
 
     /// The configuration of a key; `None` for the default one.
-    fn client(&self, ClientId(number): ClientId) -> Result<Option<ClientConfig>, OpenError> {
-        let Some(place) = number.checked_sub(1) else {
+    fn client(&self, id: ClientId) -> Result<Option<ClientConfig>, OpenError> {
+        if id == ClientId::default() {
             return Ok(None);
-        };
+        }
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.get(place as usize);
-        client.cloned().map(Some).ok_or(OpenError::UnknownClient)
+        let client = clients.get(&id).cloned();
+        client.map(Some).ok_or(OpenError::UnknownClient)
     }
 }
 

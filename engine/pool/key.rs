@@ -2,10 +2,19 @@
 
 use std::net::SocketAddrV6;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A client configuration that a pool knows. The default is the engine's default one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct ClientId(pub(super) u32);
+pub struct ClientId(u64);
+
+impl ClientId {
+    /// One that no pool of the process has had: another's must not be taken for one's own, and whom it trusts with it.
+    pub(super) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// What connections are shared by: the address, the name that the certificate must carry, and the client configuration.
 /// Cloning it is cheap.

@@ -40,11 +40,14 @@
 //! # What a lease is
 //! A [`Lease`] is a [`Connection`] by `Deref`, and is returned when it is dropped. Hold it for as long as you work with the
 //! connection: leases are what the load is counted by. Streams, and clones of the connection, may outlive it, and keep the
-//! connection open even when the pool has evicted it; but the pool takes one that is not lent for idle.
+//! connection open even when the pool has evicted it; but the pool takes one that is not lent for idle. A lease that is
+//! never dropped (`mem::forget`) counts for ever, and so does one that a future of [`get`](Pool::get) was told of and that
+//! nobody polls any more: drop futures that you do not want.
 //!
 //! # What it costs
-//! With a connection that has room, a lease takes two atomic additions, a look at each connection of the peer, and no lock
-//! or allocation, from any number of threads. A [`Peer`] saves looking the key up. Without room, the caller waits in a
+//! With a connection that has room, a lease from a [`Peer`] takes a few atomic operations and a look at each connection of
+//! the peer, from any number of threads, and neither a lock nor an allocation. By key, the peer has to be found first: that
+//! takes a read lock on one of 16 parts of the table of peers. Without room, the caller waits in a
 //! queue: first come, first served. A future that is dropped while it waits leaves it; a connection that is being opened
 //! is opened all the same.
 //!
@@ -71,7 +74,7 @@ mod slot;
 mod state;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::net::SocketAddrV6;
@@ -202,7 +205,8 @@ impl Peer {
         self.pool.0.shared.get(&self.roster).await.map(Lease)
     }
 
-    /// A connection to the peer, if one has room and nobody waits for it. Does not open any.
+    /// A connection to the peer, if one has room and nobody waits for it. Nothing is waited for; the pool may open one more
+    /// beside it, as [`PoolConfig::open_at`] says.
     pub fn try_get(&self) -> Option<Lease> {
         self.pool.0.shared.try_get(&self.roster).map(Lease)
     }

@@ -13,6 +13,7 @@ use super::roster::{Directory, Drawn, Roster};
 use super::slot::{Held, Home, PeerId};
 use super::state::{Chores, Got, Outbox, State};
 use super::{PeerKey, PoolError, PoolStats};
+use crate::handle::waiters::wake;
 
 pub(super) struct Shared<O: Opener> {
     pub(super) opener: O,
@@ -164,7 +165,7 @@ impl<O: Opener> Shared<O> {
         }
         drop((outbox.buried, outbox.stale));
         for waker in outbox.wakers {
-            waker.wake();
+            wake(waker);
         }
     }
 }

@@ -15,6 +15,7 @@ pub use totals::{
 
 /// The report of a run. Its fields are the keys of the JSON object, in SI units; keys are only ever added.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Seconds from the start of the shards to the end of the run, without the drain.
     pub elapsed_s: f64,
@@ -47,6 +48,7 @@ pub struct Report {
 
 /// QUIC connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Connections {
     /// Accepted by listeners.
     pub accepted: u64,
@@ -62,6 +64,7 @@ pub struct Connections {
 
 /// Percentiles in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Latency {
     /// Median.
     pub p50: f64,
@@ -77,6 +80,7 @@ pub struct Latency {
 
 /// Frames received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Rx {
     /// All frames.
     pub frames: u64,
@@ -96,6 +100,7 @@ pub struct Rx {
 
 /// Frames sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Tx {
     /// All frames.
     pub frames: u64,
@@ -111,6 +116,7 @@ pub struct Tx {
 
 /// Packet memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Mbufs {
     /// mbufs of all pools.
     pub capacity: u64,
@@ -120,6 +126,7 @@ pub struct Mbufs {
 
 /// What QUIC noticed of the path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Quic {
     /// Packets declared lost.
     pub lost_packets: u64,
@@ -131,6 +138,7 @@ pub struct Quic {
 
 /// An lcore with one of its shards.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Lcore {
     /// DPDK's number of the lcore.
     pub id: u32,

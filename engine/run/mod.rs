@@ -61,6 +61,7 @@ const MBUFS_HOME_MAX: Duration = Duration::from_secs(1);
 
 /// Why a run could not start, or broke off.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// Certificates, transport settings, folders to serve.
     #[error(transparent)]
@@ -164,7 +165,7 @@ pub fn run(
     plan: &Plan,
     live: &mut (dyn FnMut(&Watched, Duration) + Send),
 ) -> Result<Outcome, RunError> {
-    Prepared::new(plan)?.run(RunOptions::default(), live)
+    Prepared::new(plan, &|_| Vec::new())?.run(RunOptions::default(), live)
 }
 
 /// How a prepared run goes on.
@@ -200,15 +201,16 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Makes identities, TLS, keys and the configurations of shards.
+    /// Makes identities, TLS, keys and the configurations of shards. `served` names the UDP ports of a port that listeners
+    /// will be added for, so that its clients take others.
     ///
     /// # Errors
     /// See [`RunError`].
-    pub(crate) fn new(plan: &'a Plan) -> Result<Self, RunError> {
+    pub(crate) fn new(plan: &'a Plan, served: &dyn Fn(&str) -> Vec<u16>) -> Result<Self, RunError> {
         tap::check(&plan.eal.arguments)?;
         memif::check(&plan.eal.arguments)?;
         let quic = Quic::new(plan)?;
-        let mut shared = Shared::new(plan)?;
+        let mut shared = Shared::new(plan, served)?;
         let mut configs = Vec::new();
         let mut watched = Watched {
             shards: Vec::new(),
@@ -272,12 +274,6 @@ impl<'a> Prepared<'a> {
     /// Adds an application that may listen and connect.
     pub(crate) fn add_agent(&mut self, shard: usize, agent: NewApplication) {
         self.shards.configs[shard].agents.push(agent);
-        self.open_client_ports(shard);
-    }
-
-    /// Adds an application that connects.
-    pub(crate) fn add_client(&mut self, shard: usize, client: NewApplication) {
-        self.shards.configs[shard].clients.push(client);
         self.open_client_ports(shard);
     }
 

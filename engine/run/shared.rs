@@ -48,7 +48,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(plan: &Plan) -> Result<Self, SharedError> {
+    /// `served` as in [`Prepared`](super::Prepared::new).
+    pub(super) fn new(plan: &Plan, served: &dyn Fn(&str) -> Vec<u16>) -> Result<Self, SharedError> {
         let reset_key = match &plan.connection_ids.reset_key {
             Some(key) => key.0,
             None => random()?,
@@ -63,7 +64,7 @@ impl Shared {
         };
         for port in 0..plan.ports.len() {
             shared.join(plan, port, &codec);
-            shared.client_ports.push(client_ports(plan, port)?);
+            shared.client_ports.push(client_ports(plan, port, served)?);
             let udp_ports = shared.udp_ports_at_start(plan, port);
             shared.udp_ports.push(udp_ports);
         }
@@ -147,8 +148,14 @@ fn listeners(plan: &Plan, port: usize) -> Vec<u16> {
 }
 
 /// The UDP ports of outgoing connections, the same for all shards of a port.
-fn client_ports(plan: &Plan, port: usize) -> Result<ClientPorts, SharedError> {
-    ClientPorts::random(&listeners(plan, port)).map_err(|source| SharedError::ClientPorts {
+fn client_ports(
+    plan: &Plan,
+    port: usize,
+    served: &dyn Fn(&str) -> Vec<u16>,
+) -> Result<ClientPorts, SharedError> {
+    let mut taken = listeners(plan, port);
+    taken.extend(served(&plan.ports[port].name));
+    ClientPorts::random(&taken).map_err(|source| SharedError::ClientPorts {
         port: plan.ports[port].name.clone(),
         source,
     })
@@ -220,7 +227,7 @@ clients:
     #[test]
     fn shards_of_a_port_are_joined_and_one_that_is_alone_is_not() {
         let plan = plan("");
-        let mut shared = Shared::new(&plan).unwrap();
+        let mut shared = Shared::new(&plan, &|_| Vec::new()).unwrap();
         for shard in [0, 1, 3, 4] {
             let steering = shared.take_steering(shard).unwrap();
             assert_eq!(usize::from(steering.shard()), shard, "named by its index");
@@ -236,7 +243,7 @@ clients:
         let plan = plan(
             "connection_ids: { host_id: 0a, keys: [{ rotation: 5, key: 8f95f09245765f80256934e50c66207f }] }\n",
         );
-        let mut shared = Shared::new(&plan).unwrap();
+        let mut shared = Shared::new(&plan, &|_| Vec::new()).unwrap();
         let alone = shared.take_steering(2).unwrap();
         let server = shared.take_steering(0).unwrap();
         let cid = alone.codec().encode(2, 7);
@@ -252,8 +259,11 @@ clients:
             "5a".repeat(32)
         ));
         let random = plan("");
-        let key =
-            |plan: &Plan, port: usize| Shared::new(plan).unwrap().reset_key(&plan.ports[port]);
+        let key = |plan: &Plan, port: usize| {
+            Shared::new(plan, &|_| Vec::new())
+                .unwrap()
+                .reset_key(&plan.ports[port])
+        };
         assert_eq!(key(&given, 0), key(&given, 0));
         assert_ne!(key(&given, 0), key(&given, 1), "each port has its own");
         assert_ne!(key(&random, 0), key(&random, 0));
@@ -262,7 +272,7 @@ clients:
     #[test]
     fn a_port_is_open_for_the_udp_ports_of_all_its_shards() {
         let plan = plan("");
-        let shared = Shared::new(&plan).unwrap();
+        let shared = Shared::new(&plan, &|_| Vec::new()).unwrap();
         let open = |port| -> Vec<u16> {
             let udp_ports = shared.udp_ports(port);
             let open = |&udp_port: &u16| udp_ports.contains(udp_port);

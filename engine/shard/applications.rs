@@ -173,8 +173,16 @@ impl Slot {
         );
         core.unlisten_all_of(index);
         core.close_all_of(index);
+        // It is not called any more, and whoever waits for something of it learns so by its end.
+        let failed = std::mem::replace(&mut self.application, Box::new(Failed));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
     }
 }
+
+/// In the place of an application that panicked.
+struct Failed;
+
+impl Application for Failed {}
 
 /// What a panic said.
 pub(crate) fn reason(panic: &(dyn Any + Send)) -> &str {

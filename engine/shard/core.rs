@@ -31,6 +31,8 @@ pub(crate) struct Endpoint {
     pub(crate) udp_ports: RangeInclusive<u16>,
     pub(crate) quinn: quinn_proto::Endpoint,
     pub(crate) services: Vec<Service>,
+    /// How many listeners had this endpoint before the present one.
+    pub(crate) generation: u32,
     /// Streams that clients may have open; nothing: as the shard's limits say.
     pub(crate) streams: Option<StreamLimits>,
     /// The application that listens here, if it does so of its own accord; it may stop to.
@@ -170,11 +172,13 @@ impl Core {
         self.serial += 1;
         let serial = self.serial;
         let key = ConnectionKey { index, serial };
+        let generation = self.endpoints[usize::from(endpoint)].generation;
         let grants = Grants::new(streams.unwrap_or(self.limits.streams));
         let entry = slot.insert(Entry::new(
             key, endpoint, udp_port, handle, connection, grants,
         ));
         entry.touched = true;
+        entry.generation = generation;
         mark(&mut entry.dirty, &mut self.dirty, index);
         let routes = &mut self.endpoints[usize::from(endpoint)].routes;
         if routes.len() <= handle.0 {
@@ -266,6 +270,7 @@ impl Core {
         let delivered = Delivery {
             entry,
             services: &endpoint.services,
+            generation: endpoint.generation,
             applications,
             counters: &self.counters,
             now: self.now,

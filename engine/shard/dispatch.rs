@@ -19,6 +19,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) entry: &'a mut Entry,
     /// The services of the connection's endpoint.
     pub(crate) services: &'a [Service],
+    /// Which of the endpoint's listeners they are of.
+    pub(crate) generation: u32,
     pub(crate) applications: &'a mut Applications,
     pub(crate) counters: &'a ShardCounters,
     pub(crate) now: Instant,
@@ -159,6 +161,15 @@ impl Delivery<'_> {
 
     /// The application hears of the connection, and of what was withheld from it until now.
     fn begin(&mut self, phase: Phase) {
+        if self.entry.generation != self.generation {
+            // Another listener has taken the place of the one that it came to, perhaps with other demands.
+            let reason = Bytes::from_static(b"listener closed");
+            self.entry.closing = true;
+            self.entry
+                .quinn
+                .close(self.now, VarInt::from_u32(0), reason);
+            return;
+        }
         self.entry.phase = phase;
         self.call(|application, connection| application.connected(connection));
         if std::mem::take(&mut self.entry.withheld) && !self.entry.closing {
@@ -170,10 +181,15 @@ impl Delivery<'_> {
 
     /// The connection has ended.
     fn end(&mut self, reason: &ConnectionError) {
-        let was = std::mem::replace(&mut self.entry.phase, Phase::Closed);
+        let was = self.entry.phase;
         if was == Phase::Closed {
             return;
         }
+        // Before the phase says so: if it panics, the application still hears of the end.
+        if matches!(was, Phase::Early | Phase::Open) && *reason != ConnectionError::LocallyClosed {
+            self.call(|application, connection| application.ending(connection));
+        }
+        self.entry.phase = Phase::Closed;
         let client = self.entry.quinn.side() == Side::Client;
         debug!(%reason, ?was, remote = %self.entry.remote_address(), "connection ended");
         if self.entry.established {

@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) handle: ConnectionHandle,
     /// Index of the endpoint.
     pub(crate) endpoint: u16,
+    /// Which of the endpoint's listeners the connection came to.
+    pub(crate) generation: u32,
     /// The largest unreliable datagram that our own send buffer takes; 0 when there is none.
     pub(crate) datagram_max: usize,
     /// Our UDP port. One of the endpoint's.
@@ -91,6 +93,7 @@ impl Entry {
             quinn: Box::new(connection),
             handle,
             endpoint,
+            generation: 0,
             udp_port,
             source: None,
             application: None,

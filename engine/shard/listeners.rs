@@ -34,6 +34,8 @@ impl Core {
             endpoint.quinn.set_server_config(Some(server));
             endpoint.services = services;
             endpoint.streams = streams;
+            // Handshakes that were begun for the one before it are not its clients.
+            endpoint.generation = endpoint.generation.wrapping_add(1);
             endpoint.owner = Some(application);
             endpoint.closed = false;
             return Ok(());
@@ -42,6 +44,7 @@ impl Core {
             udp_ports: udp_port..=udp_port,
             services,
             streams,
+            generation: 0,
             owner: Some(application),
             closed: false,
             quinn: self.maker.make(Some((udp_port, server)))?,

@@ -130,6 +130,7 @@ impl Shard {
                 udp_ports: listener.udp_port..=listener.udp_port,
                 services: services.collect(),
                 streams: listener.streams,
+                generation: 0,
                 owner: None,
                 closed: false,
                 quinn: core
@@ -148,6 +149,7 @@ impl Shard {
                 udp_ports: config.client_ports.range,
                 services: Vec::new(),
                 streams: None,
+                generation: 0,
                 owner: None,
                 closed: false,
                 quinn: core.maker.make(None)?,

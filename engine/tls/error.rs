@@ -6,6 +6,7 @@ use thiserror::Error;
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TlsError {
     /// Not a fingerprint.
     #[error("{0:?} is not a certificate fingerprint: write `sha256:` and 64 hexadecimal digits")]

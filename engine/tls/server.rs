@@ -15,6 +15,7 @@ const SESSIONS: usize = 4_096;
 
 /// What a server asks of its clients.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum ClientAuth {
     /// No certificate.
     None,

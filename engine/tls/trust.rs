@@ -52,6 +52,7 @@ impl Anchors {
 
 /// Whom a client believes to be the server it asked for.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Trust {
     /// Who shows a certificate for the server's name that one of these authorities signed.
     Anchors(Anchors),

@@ -9,3 +9,4 @@ mod lives;
 mod misuse;
 mod program;
 mod shared;
+mod threads;

@@ -5,6 +5,9 @@ use std::process::Command;
 /// Says to the process which test it is.
 const ALONE: &str = "STOQ_TEST_ALONE";
 
+/// Seconds after which a test hangs.
+const LIMIT: &str = "120";
+
 /// Runs `body` in a process of its own: this test binary once more, with only this test.
 #[track_caller]
 pub fn alone(test: &str, body: impl FnOnce()) {
@@ -12,7 +15,9 @@ pub fn alone(test: &str, body: impl FnOnce()) {
         return body();
     }
     let own = std::env::current_exe().expect("a test knows where it is");
-    let output = Command::new(own)
+    let output = Command::new("timeout")
+        .arg(LIMIT)
+        .arg(own)
         .args(["--exact", test, "--nocapture", "--test-threads", "1"])
         .env(ALONE, test)
         .output()

@@ -87,8 +87,10 @@ impl Recorder {
             self.fail(format!("an answer had {bytes} bytes, not {wanted}"));
         }
         self.total.answers += 1;
-        if let [Some((start, _)), None] = self.marks
+        // By the time of issue: what was issued within the window counts, however late its answer is.
+        if let [Some((start, _)), end] = self.marks
             && issued >= start
+            && end.is_none_or(|(end, _)| issued < end)
         {
             let ns = (now - issued).as_nanos() as u64;
             self.latency.saturating_record(ns);

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::outbox::Outbox;
 use super::streams::{OnStream, Recv, Send, Stream};
 use crate::app::{Connection, ConnectionKey, Dir, SendDatagramError, StreamId};
+use crate::handle::connection::datagram_weight;
 use crate::handle::event::Event;
 use crate::handle::limits::HandleLimits;
 
@@ -152,7 +153,8 @@ impl Conn {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if epoch.is_some() && std::mem::take(&mut stream.reserved) {
+        // By a handle, or by the peer, which takes it for open when a later one is used (RFC 9000 §3.2).
+        if std::mem::take(&mut stream.reserved) {
             connection.claim(id);
         }
         let mut on = OnStream {
@@ -167,6 +169,21 @@ impl Conn {
         if stream.send.is_none() && stream.recv.is_none() {
             self.streams.remove(&id);
         }
+    }
+
+    /// Takes all that has come, whatever credit there is: the connection has ended, so it does not become more.
+    pub(super) fn take_all(&mut self, connection: &mut Connection<'_>, outbox: &mut Outbox) {
+        self.limits.read_ahead = usize::MAX;
+        self.accept_credit = [u32::MAX; 2];
+        self.datagram_credit = u32::MAX;
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.on_stream(connection, id, None, outbox, |on| on.take_all());
+        }
+        for dir in [Dir::Bi, Dir::Uni] {
+            self.accept(connection, dir, outbox);
+        }
+        self.read_datagrams(connection, outbox);
     }
 
     // Datagrams.
@@ -215,7 +232,7 @@ impl Conn {
     pub(super) fn write_datagrams(&mut self, connection: &mut Connection<'_>, outbox: &mut Outbox) {
         let before = self.datagram_bytes_written;
         while let Some(datagram) = self.datagrams.pop_front() {
-            let size = datagram.len() as u64;
+            let size = datagram_weight(datagram.len());
             match connection.send_datagram(datagram) {
                 Err(SendDatagramError::Blocked(datagram)) => {
                     self.datagrams.push_front(datagram);

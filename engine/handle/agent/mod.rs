@@ -28,6 +28,8 @@ use crate::app::{
 
 /// Commands done in a turn, at most: what is left waits for the next one, while datagrams are received and sent.
 const COMMANDS_MAX: usize = 256;
+/// How many commands a new connection counts for.
+const CONNECT_COST: usize = 32;
 
 /// The application that speaks for the handles on a shard.
 pub(crate) struct Agent {
@@ -54,11 +56,17 @@ impl Agent {
     }
 
     fn obey_some(&mut self, shard: &mut Context<'_>, count: usize) {
-        for _ in 0..count {
-            let Ok(command) = self.commands.queue.try_recv() else {
-                break;
+        let mut left = count;
+        while left > 0
+            && let Ok(command) = self.commands.queue.try_recv()
+        {
+            // A connection costs a TLS session, so few are begun in a turn.
+            let cost = match command {
+                Command::Connect(..) => CONNECT_COST,
+                _ => 1,
             };
             self.obey(shard, command);
+            left = left.saturating_sub(cost);
         }
     }
 
@@ -97,9 +105,14 @@ impl Agent {
             }
             Command::Ping(key) => self.on(shard, key, |_, connection, _| connection.ping()),
             Command::Close(key, code, reason) => shard.close(key, code, reason),
-            Command::Stats(key, reply) => self.on(shard, key, |_, connection, outbox| {
-                outbox.event(Event::Stats(reply, Box::new(connection.stats())));
-            }),
+            Command::Stats(key, reply) => {
+                let mut stats = None;
+                self.on(shard, key, |_, connection, _| {
+                    stats = Some(Box::new(connection.stats()));
+                });
+                // Without an answer, too: to drop it wakes whoever waits, which is not for the lcore to do.
+                self.outbox.event(Event::Stats(reply, stats));
+            }
         }
     }
 
@@ -150,6 +163,18 @@ impl Agent {
             self.connections.resize_with(index + 1, || None);
         }
         self.connections[index] = Some(Box::new(conn));
+    }
+
+    /// The courier was dropped: handles hear nothing any more, so nobody has connections or listens.
+    #[cold]
+    fn abandon(&mut self, shard: &mut Context<'_>) {
+        self.outbox.clear();
+        for (udp_port, _) in self.listeners.drain() {
+            shard.unlisten(udp_port);
+        }
+        for conn in std::mem::take(&mut self.connections).into_iter().flatten() {
+            shard.close(conn.key, VarInt::from_u32(0), bytes::Bytes::new());
+        }
     }
 
     /// Does something with a connection, if it is still there.
@@ -240,6 +265,11 @@ impl Application for Agent {
             return;
         };
         let listener = Arc::clone(listener);
+        if self.outbox.is_swamped() {
+            listener.turn_away();
+            connection.close(VarInt::from_u32(0), bytes::Bytes::new());
+            return;
+        }
         self.now = connection.now();
         let remote = connection.remote_address();
         let max_datagram = connection.max_datagram_size();
@@ -324,6 +354,12 @@ impl Application for Agent {
         });
     }
 
+    fn ending(&mut self, connection: &mut Connection<'_>) {
+        self.called(connection, |conn, connection, outbox| {
+            conn.take_all(connection, outbox);
+        });
+    }
+
     fn closed(&mut self, key: ConnectionKey, reason: &app::ConnectionError) {
         let slot = self.connections.get_mut(key.index as usize);
         if let Some(slot) = slot
@@ -346,11 +382,14 @@ impl Application for Agent {
 
     /// What handles have asked for until now is still done, so that the drain waits for it.
     fn stop(&mut self, shard: &mut Context<'_>) {
-        self.obey_some(shard, self.commands.queue.len());
+        self.obey_some(shard, self.commands.queue.len() * CONNECT_COST);
     }
 
     fn run(&mut self, shard: &mut Context<'_>) {
         self.now = shard.now();
+        if self.outbox.is_abandoned() {
+            return self.abandon(shard);
+        }
         self.obey_some(shard, COMMANDS_MAX);
         if self.commands.room_wanted() {
             self.outbox.event(Event::Room);

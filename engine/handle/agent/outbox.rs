@@ -8,6 +8,10 @@ use crate::handle::event::{Batch, Event};
 /// Room for events and chunks in a batch from the start: what a burst of datagrams brings.
 const BATCH_EVENTS: usize = 64;
 
+/// Events that may wait for a courier that is behind before newcomers are turned away. Connections that are there bring no
+/// more than their credit allows.
+const EVENTS_MAX: usize = 64 * 1024;
+
 /// The batch of a turn, and the way to the courier.
 pub(crate) struct Outbox {
     batch: Box<Batch>,
@@ -37,9 +41,27 @@ impl Outbox {
         self.batch.chunks.push(chunk);
     }
 
+    /// True when the courier is so far behind that nobody new is to be told of.
+    #[inline]
+    pub(super) fn is_swamped(&self) -> bool {
+        self.batch.events.len() >= EVENTS_MAX
+    }
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.batch.is_empty()
+    }
+
+    /// True when nobody takes batches any more.
+    #[inline]
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.mailbox.is_abandoned()
+    }
+
+    /// Forgets what was to be told.
+    pub(super) fn clear(&mut self) {
+        self.batch.events.clear();
+        self.batch.chunks.clear();
     }
 
     /// Hands the batch to the courier, if there is anything in it and room for it.

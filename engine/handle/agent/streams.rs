@@ -56,11 +56,20 @@ pub(super) struct OnStream<'a, 'c> {
 impl OnStream<'_, '_> {
     // Sending.
 
-    pub(super) fn write(&mut self, bytes: Bytes) {
-        if let Some(send) = &mut self.stream.send {
-            send.queue.push_back(bytes);
-            self.writable();
+    pub(super) fn write(&mut self, mut bytes: Bytes) {
+        let Some(send) = &mut self.stream.send else {
+            return;
+        };
+        // Usually there is room: nothing is queued then.
+        if send.queue.is_empty()
+            && let Ok(written) = self.connection.write_bytes(self.id, &mut bytes)
+        {
+            send.written += written as u64;
         }
+        if !bytes.is_empty() {
+            send.queue.push_back(bytes);
+        }
+        self.writable();
     }
 
     pub(super) fn finish(&mut self) {
@@ -135,6 +144,13 @@ impl OnStream<'_, '_> {
     pub(super) fn credit(&mut self, bytes: usize) {
         if let Some(recv) = &mut self.stream.recv {
             recv.credit += bytes;
+            self.readable();
+        }
+    }
+
+    pub(super) fn take_all(&mut self) {
+        if let Some(recv) = &mut self.stream.recv {
+            recv.credit = usize::MAX;
             self.readable();
         }
     }

@@ -10,7 +10,7 @@ use super::rig::{
     ALPN, CLIENT, CLIENT_PORT, NAME, Pair, Rig, SERVER, Setup, address, identity, server,
 };
 use crate::app::PANICKED;
-use crate::handle::{ClientConfig, ConnectError, ConnectionError, ServerConfig};
+use crate::handle::{ClientConfig, ConnectError, ConnectionError, HandleLimits, ServerConfig};
 use crate::tls::{Anchors, ClientAuth, ClientTls, Identity, ServerTls, Trust};
 use crate::transport::TransportSettings;
 
@@ -366,4 +366,26 @@ fn connections_have_settings_of_their_own() {
     let (server, client) = rig.connect_with(&listener, config);
     assert_eq!(rig.block_on(client.closed()), ConnectionError::TimedOut);
     assert_eq!(rig.block_on(server.closed()), ConnectionError::TimedOut);
+}
+
+#[test]
+fn no_more_can_be_begun_than_may_wait() {
+    let mut rig = Rig::new(Setup::limits(HandleLimits {
+        commands: 3,
+        ..HandleLimits::default()
+    }));
+    let _listener = rig.listen();
+    let (handle, config) = (rig.handle(CLIENT), rig.client_config());
+    let mut begun = Vec::new();
+    let refused = loop {
+        match handle.connect_with(config.clone(), super::rig::server(), NAME) {
+            Ok(connecting) => begun.push(connecting),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, ConnectError::TooManyBegun);
+    assert_eq!(begun.len(), 6, "three in the queue, three behind it");
+    for connecting in begun {
+        rig.block_on(connecting).unwrap();
+    }
 }

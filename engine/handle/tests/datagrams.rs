@@ -123,9 +123,25 @@ fn a_small_buffer_makes_them_small() {
 }
 
 #[test]
+fn empty_ones_take_room_too() {
+    let mut pair = Pair::new(Setup::limits(HandleLimits {
+        datagram_bytes: 5 * 32,
+        ..HandleLimits::default()
+    }));
+    let client = pair.client.clone();
+    for _ in 0..5 {
+        client.send_datagram(Bytes::new()).unwrap();
+    }
+    let sixth = client.send_datagram(Bytes::new());
+    assert_eq!(sixth, Err(SendDatagramError::Blocked(Bytes::new())));
+    pair.rig.settle();
+    client.send_datagram(Bytes::new()).unwrap();
+}
+
+#[test]
 fn who_sends_too_many_waits() {
     let mut setup = Setup::limits(HandleLimits {
-        datagram_bytes: 1_000,
+        datagram_bytes: 10 * (100 + 32),
         ..HandleLimits::default()
     });
     setup.settings[CLIENT].datagram_buffer = 2_000;

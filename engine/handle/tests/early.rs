@@ -124,6 +124,9 @@ fn refused_data_is_gone_and_new_streams_work() {
             for _ in 0..3 {
                 heard.push(hear(&server).await);
             }
+            let (mut send, mut recv) = server.accept_bi().await.unwrap();
+            let asked = recv.read_to_end(100).await.unwrap();
+            send.write_all(&asked).await.unwrap();
             (heard, server, listener)
         });
         let connecting = rig
@@ -155,17 +158,13 @@ fn refused_data_is_gone_and_new_streams_work() {
         });
         // Right until the refusal is known, and then some.
         let own = client.clone();
-        let writer = rig.spawn("who opens and writes", async move {
-            loop {
-                let mut send = own.open_uni().await.unwrap();
-                while send.write(b"lost").await.is_ok() {
-                    pause().await;
-                }
-                match send.write(b"lost").await {
-                    Err(WriteError::ZeroRttRejected) => return send,
-                    other => panic!("{other:?}"),
-                }
+        let writer = rig.spawn("who writes", async move {
+            let mut send = own.open_uni().await.unwrap();
+            while send.write(b"lost").await.is_ok() {
+                pause().await;
             }
+            assert_eq!(send.write(b"lost").await, Err(WriteError::ZeroRttRejected));
+            send
         });
         let own = client.clone();
         let datagrams = rig.spawn("who sends datagrams", async move {
@@ -199,6 +198,15 @@ fn refused_data_is_gone_and_new_streams_work() {
         assert_eq!(new.id().index(), 1);
         let old_id = uni.id();
         assert_eq!(old_id.index(), 0);
+        let own = client.clone();
+        let answer = rig.spawn("new bidirectional stream", async move {
+            let (mut send, mut recv) = own.open_bi().await.unwrap();
+            assert_eq!(send.id().index(), 0);
+            send.write_all(b"anew").await.unwrap();
+            send.finish().unwrap();
+            recv.read_to_end(100).await.unwrap()
+        });
+        rig.settle();
         // What is done to the old ones does nothing to them.
         rig.block_on(async move {
             assert_eq!(uni.write(b"x").await, Err(WriteError::ZeroRttRejected));
@@ -218,6 +226,7 @@ fn refused_data_is_gone_and_new_streams_work() {
         });
         let (heard, server, _listener) = rig.join(&accept);
         assert_eq!(heard, [&b"first"[..], b"second", b"third"]);
+        assert_eq!(rig.join(&answer), b"anew");
         // Datagrams still have their room.
         rig.settle();
         let own = client.clone();

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use quinn_proto::VarInt;
 
 use super::rig::{CLIENT, NAME, Pair, Rig, SERVER, Setup, UDP_PORT, server};
-use super::tasks::Task;
+use super::tasks::{Manual, Task};
+use crate::handle::courier::courier;
+use crate::handle::link::link;
 use crate::handle::{
     ConnectError, Connection, ConnectionError, HandleLimits, ListenError, ReadError, RecvStream,
     SendDatagramError, SendStream, StoppedError, WriteError,
@@ -171,7 +173,7 @@ fn connections_that_are_being_made_end_too() {
     // Begun while the shard does not run any more; before it knows of it; while the handshake runs.
     for stage in 0..3 {
         let mut rig = Rig::new(Setup::limits(HandleLimits {
-            commands: 1,
+            commands: 2,
             ..HandleLimits::default()
         }));
         let _listener = rig.listen();
@@ -306,4 +308,43 @@ fn handles_may_be_dropped_in_any_order_after_the_end() {
     drop(pair.server);
     drop(streams);
     pair.rig.join(&pending).map(drop).unwrap_err();
+}
+
+#[test]
+fn a_courier_that_was_late_still_ends() {
+    // Its shards could not hand over their last words: the channel was full for too long. It finds it closed.
+    let links = [(); 2].map(|()| link(HandleLimits::default()).0);
+    let (courier, mailboxes) = courier(links.to_vec());
+    let mut courier = Manual::new(courier);
+    assert!(courier.poll().is_pending());
+    drop(mailboxes);
+    assert!(courier.is_woken());
+    assert!(courier.poll().is_ready());
+}
+
+#[test]
+fn a_courier_that_is_dropped_leaves_nobody_waiting() {
+    let mut pair = Pair::new(Setup::default());
+    let config = pair.rig.client_config();
+    let waits = pair.rig.spawn("accept", pair.server.accept_bi());
+    let listens = pair.rig.spawn("listener", pair.listener.accept());
+    pair.rig.settle();
+    pair.rig.drop_courier(SERVER);
+    let error = pair.rig.join(&waits).map(drop).unwrap_err();
+    assert_eq!(error, ConnectionError::EngineStopped);
+    assert!(pair.rig.join(&listens).is_none());
+    // Peers hear of it, and nobody new comes.
+    let closed = pair.rig.block_on(pair.client.closed());
+    assert!(
+        matches!(closed, ConnectionError::ApplicationClosed(_)),
+        "{closed:?}"
+    );
+    let connecting = pair.rig.handle(CLIENT).connect_with(config, server(), NAME);
+    let refused = pair.rig.block_on(connecting.unwrap()).unwrap_err();
+    assert!(
+        matches!(refused, ConnectionError::ConnectionClosed(_)),
+        "{refused:?}"
+    );
+    pair.rig.run_for(Duration::from_secs(20));
+    assert_eq!(pair.rig.counters(SERVER).connections_current.get(), 0);
 }

@@ -258,3 +258,44 @@ fn many_streams_at_once_share_a_bad_link() {
     }
     pair.rig.finish();
 }
+
+#[test]
+fn all_that_came_before_the_end_can_be_read() {
+    let mut pair = Pair::new(Setup::limits(HandleLimits {
+        read_ahead: 10 * KB,
+        streams: 1,
+        datagrams: 1,
+        ..HandleLimits::default()
+    }));
+    let (client, server) = (pair.client.clone(), pair.server.clone());
+    let data = |number: usize| Bytes::from(vec![number as u8; 300 * KB]);
+    pair.rig.block_on(async move {
+        for number in 0..5 {
+            let mut send = client.open_uni().await.unwrap();
+            send.write_chunk(data(number)).await.unwrap();
+            send.finish().unwrap();
+            // All of it is there, read or not.
+            assert_eq!(send.stopped().await, Ok(None));
+            client
+                .send_datagram(Bytes::from(vec![number as u8; 9]))
+                .unwrap();
+        }
+    });
+    pair.rig.settle();
+    assert_eq!(server.inner().state().accepting[1].ready.len(), 1);
+    pair.client.close(0_u32.into(), b"that was all");
+    pair.rig.settle();
+    assert!(server.close_reason().is_some());
+    pair.rig.block_on(async move {
+        for number in 0..5 {
+            let mut recv = server.accept_uni().await.unwrap();
+            assert!(recv.read_to_end(300 * KB).await.unwrap() == data(number));
+        }
+        for number in 0..5 {
+            let datagram = server.read_datagram().await.unwrap();
+            assert_eq!(datagram, [number; 9][..]);
+        }
+        server.accept_bi().await.map(drop).unwrap_err();
+        server.read_datagram().await.unwrap_err();
+    });
+}

@@ -8,6 +8,7 @@ mod ends;
 mod flow;
 mod listeners;
 mod opening;
+mod pool;
 mod programs;
 mod rig;
 mod streams;

@@ -58,6 +58,8 @@ pub(super) struct Setup {
     /// Couriers are late and deliver events one by one, and tasks that are woken are polled in any order, some turns
     /// later.
     pub(super) chaos: bool,
+    /// Couriers are tasks of the program.
+    pub(super) in_program: bool,
 }
 
 impl Default for Setup {
@@ -75,6 +77,7 @@ impl Default for Setup {
             loss: 0.0,
             seed: 1,
             chaos: false,
+            in_program: false,
         }
     }
 }
@@ -128,6 +131,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new(setup: Setup) -> Self {
         let now = Instant::now();
+        let tasks = Tasks::default();
         let side = |index: usize| {
             let ports = vec![HandlePort {
                 addresses: vec![(address(index), 64)],
@@ -163,11 +167,18 @@ impl Rig {
                 counters: Arc::clone(&counters),
             };
             let shard = Shard::new(config, now).unwrap();
+            let courier = match setup.in_program {
+                false => Some(courier),
+                true => {
+                    tasks.spawner().spawn_background("courier", courier);
+                    None
+                }
+            };
             Side {
                 shard: Some(shard),
                 counters,
                 agent: Watched::last_made(),
-                courier: Some(courier),
+                courier,
                 handle,
             }
         };
@@ -179,7 +190,7 @@ impl Rig {
             random: Random::new(setup.seed),
             sides,
             flights: VecDeque::new(),
-            tasks: Tasks::default(),
+            tasks,
             clock: Clock::new(now),
             quiet: 0,
             turns: 0,
@@ -326,9 +337,20 @@ impl Rig {
         self.kill(side);
     }
 
+    /// Drops the courier of a side, while its shard runs on.
+    pub(super) fn drop_courier(&mut self, side: usize) {
+        self.sides[side].courier = None;
+    }
+
     /// Ends the shard of a side at once. Its courier is told, and may be yet to tell.
     pub(super) fn kill(&mut self, side: usize) {
         self.pump(side);
+        // A courier that is a task has to come to what waits for it: the end of a shard waits for it, too.
+        if self.sides[side].courier.is_none() {
+            for _ in 0..20 {
+                self.tasks.poll(|| true);
+            }
+        }
         self.sides[side].shard = None;
     }
 

@@ -25,6 +25,8 @@ struct Inner {
 
 struct Running {
     name: String,
+    /// Nobody waits for it.
+    background: bool,
     /// Absent while it is polled.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
     flag: Arc<Flag>,
@@ -71,7 +73,8 @@ impl Tasks {
     /// The names of those that are not done.
     pub(super) fn names(&self) -> String {
         let inner = self.inner.borrow();
-        let names = inner.all.iter().flatten().map(|task| task.name.as_str());
+        let tasks = inner.all.iter().flatten().filter(|task| !task.background);
+        let names = tasks.map(|task| task.name.as_str());
         names.collect::<Vec<_>>().join(", ")
     }
 
@@ -118,8 +121,9 @@ impl Tasks {
             match polled {
                 Poll::Pending => task.future = Some(future),
                 Poll::Ready(()) => {
+                    let waited_for = !task.background;
                     inner.all[index] = None;
-                    inner.live -= 1;
+                    inner.live -= usize::from(waited_for);
                 }
             }
         }
@@ -143,6 +147,7 @@ impl Spawner {
         Arc::clone(&flag).wake();
         inner.all.push(Some(Running {
             name: name.into(),
+            background: false,
             future: Some(Box::pin({
                 let result = Rc::clone(&result);
                 async move {
@@ -157,6 +162,16 @@ impl Spawner {
             index,
             result,
             spawner: self.clone(),
+        }
+    }
+
+    /// Begins a task that may never end.
+    pub(super) fn spawn_background(&self, name: &str, future: impl Future<Output = ()> + 'static) {
+        let task = self.spawn(name, future);
+        let mut inner = self.inner.borrow_mut();
+        inner.live -= 1;
+        if let Some(task) = &mut inner.all[task.index] {
+            task.background = true;
         }
     }
 

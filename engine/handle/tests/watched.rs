@@ -49,6 +49,7 @@ impl Application for Watched {
         available(connection: &mut Connection<'_>, dir: Dir),
         datagrams(connection: &mut Connection<'_>),
         datagrams_unblocked(connection: &mut Connection<'_>),
+        ending(connection: &mut Connection<'_>),
         closed(key: ConnectionKey, reason: &ConnectionError),
         run(shard: &mut Context<'_>),
         page_faults(shard: &mut Context<'_>),

@@ -369,7 +369,8 @@ impl<C: Pooled> State<C> {
     pub fn confirmed(&mut self, now: Instant, id: PeerId, slot: SlotId, accepted: bool) {
         if let Some(entry) = self.peers.get_mut(&id).and_then(|peer| peer.entry(slot)) {
             entry.slot.set_confirmed();
-            self.stats.early_refused += u64::from(!accepted);
+            let refused = !accepted && !entry.slot.connection().is_closed();
+            self.stats.early_refused += u64::from(refused);
             self.due_by(now);
         }
     }

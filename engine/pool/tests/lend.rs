@@ -19,7 +19,7 @@ fn a_connection_is_opened_once_and_lent_again() {
 fn peers_are_told_apart_by_address_name_and_configuration() {
     let pool = Fixture::new(PoolConfig::default());
     let remote = key(1).remote_address();
-    let other = super::super::ClientId(1);
+    let other = super::super::ClientId::next();
     let keys = [
         key(1),
         key(2),

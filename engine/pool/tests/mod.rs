@@ -4,6 +4,7 @@ mod evict;
 mod fail;
 mod fake;
 mod lend;
+pub(crate) mod manual;
 mod property;
 mod threads;
 mod wait;
