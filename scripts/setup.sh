@@ -53,7 +53,7 @@ scan
 missing=("${required[@]}" "${optional[@]}")
 ((${#missing[@]})) || exit 0
 
-install=(apt-get install -y --no-install-recommends "${missing[@]}")
+install=(apt-get install -y --no-install-recommends)
 if ! command -v apt-get >/dev/null; then
     echo "setup: missing (Debian's names): ${missing[*]}: install your system's equivalents" >&2
 elif [[ $EUID -eq 0 ]]; then
@@ -61,15 +61,25 @@ elif [[ $EUID -eq 0 ]]; then
 elif sudo -n true 2>/dev/null; then
     run=(sudo -n env DEBIAN_FRONTEND=noninteractive)
 else
-    echo "setup: missing: ${missing[*]}. As root: apt-get update && ${install[*]}" >&2
+    echo "setup: missing; as root: apt-get update;" \
+        "for package in ${missing[*]}; do ${install[*]} \$package; done" >&2
 fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { # quiet unless it fails
+    "${run[@]}" "$@" >"$log" 2>&1 </dev/null || tail -n 20 "$log" >&2
+}
 if [[ -v run ]]; then
     echo "setup: installing ${missing[*]}"
-    log=$(mktemp)
-    if ! { "${run[@]}" apt-get update && "${run[@]}" "${install[@]}"; } >"$log" 2>&1 </dev/null; then
-        tail -n 20 "$log" >&2
+    apt apt-get update
+    if ((${#required[@]})); then
+        apt "${install[@]}" "${required[@]}"
     fi
-    rm -f "$log"
+    # Each by itself: one that this system does not have keeps nothing else away.
+    for package in "${optional[@]}"; do
+        apt "${install[@]}" "$package"
+    done
     hash -r
     scan
 fi

@@ -8,6 +8,7 @@
 
 mod client;
 mod files;
+mod key;
 mod server;
 
 use std::error::Error;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use stoq::{ClientConfig, Engine, Identity, ServerConfig};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Without it received bytes would be copied out of the packets that brought them.
 #[global_allocator]

@@ -1,22 +1,26 @@
 //! The server: GET and HEAD of the files in a folder.
 //!
 //! Browsers look for HTTP/3 where TCP has told them to, and there is none here; so one has to insist, and to believe the
-//! certificate: `chromium --origin-to-force-quic-on=localhost:4433 --host-resolver-rules='MAP localhost [ADDRESS]'
-//! --ignore-certificate-errors-spki-list=HASH --user-data-dir=FOLDER https://localhost:4433/`.
+//! key by the hash that the server prints: `chromium --origin-to-force-quic-on=localhost:4433
+//! --host-resolver-rules='MAP localhost [ADDRESS]' --ignore-certificate-errors-spki-list=HASH --user-data-dir=FOLDER
+//! https://localhost:4433/`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use h3::error::{Code, ConnectionError, StreamError};
 use h3::server::{RequestResolver, RequestStream};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
 use stoq::h3::{BidiStream, Payload};
 use stoq::{Connection, Engine, Identity, Listener, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::Result;
-use super::files::{File, Root, content_type};
+use super::files::{File, Root};
+use super::{Result, key};
+
+type Request = RequestResolver<stoq::h3::Connection, Payload>;
+type Stream = RequestStream<BidiStream<Payload>, Payload>;
 
 /// Serves a folder by HTTP/3 until SIGINT or SIGTERM
 #[derive(clap::Args)]
@@ -39,29 +43,22 @@ pub struct Serve {
 
 pub async fn run(arguments: Serve) -> Result {
     let root = Arc::new(Root::open(&arguments.folder)?);
-    let identity = match (&arguments.certificate, &arguments.key) {
-        (Some(certificate), Some(key)) => Identity::from_files(certificate, key)?,
-        _ => Identity::self_signed(["localhost"])?,
+    let identity = match arguments.certificate.zip(arguments.key) {
+        Some((certificate, key)) => Identity::from_files(&certificate, &key)?,
+        None => Identity::self_signed(["localhost"])?,
     };
+    let mut terminate = signal(SignalKind::terminate())?;
     let engine = Engine::builder().config_file(arguments.config).start()?;
     let config = ServerConfig::new(&identity, [stoq::h3::ALPN])?;
     let listener = engine.handle().listen(arguments.udp_port, config).await?;
-    eprintln!("ready; the certificate is {}", identity.fingerprint());
+    eprintln!("ready; the hash of the key is {}", key::hash(&identity)?);
     tokio::select! {
         () = serve(listener, root) => {}
-        signal = stop_signal() => signal?,
+        _ = terminate.recv() => {}
+        interrupt = tokio::signal::ctrl_c() => interrupt?,
     }
     println!("{}", engine.shutdown()?.to_json());
     Ok(())
-}
-
-async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut int, mut term) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    tokio::select! { _ = int.recv() => Ok(()), _ = term.recv() => Ok(()) }
 }
 
 /// Serves every connection, until the listener or the engine ends.
@@ -69,21 +66,17 @@ pub async fn serve(listener: Listener, root: Arc<Root>) {
     while let Some(connection) = listener.accept().await {
         let (peer, root) = (connection.remote_address(), root.clone());
         tokio::spawn(async move {
-            match converse(connection, root).await {
-                Err(error) if !error.is_h3_no_error() => eprintln!("{peer}: {error}"),
-                _ => {}
+            let end = converse(connection, root).await;
+            if let Some(error) = end.err().filter(|error| !error.is_h3_no_error()) {
+                eprintln!("{peer}: {error}");
             }
         });
     }
 }
 
-async fn converse(
-    connection: Connection,
-    root: Arc<Root>,
-) -> std::result::Result<(), ConnectionError> {
+async fn converse(connection: Connection, root: Arc<Root>) -> Result<(), ConnectionError> {
     let peer = connection.remote_address();
-    let connection = stoq::h3::Connection::new(connection);
-    let mut http = h3::server::Connection::new(connection).await?;
+    let mut http = h3::server::Connection::new(stoq::h3::Connection::new(connection)).await?;
     while let Some(request) = http.accept().await? {
         let root = root.clone();
         tokio::spawn(async move {
@@ -95,29 +88,24 @@ async fn converse(
     Ok(())
 }
 
-async fn answer(
-    request: RequestResolver<stoq::h3::Connection, Payload>,
-    root: Arc<Root>,
-) -> std::result::Result<(), StreamError> {
+async fn answer(request: Request, root: Arc<Root>) -> Result<(), StreamError> {
     let (request, mut stream) = request.resolve_request().await?;
-    let (method, path) = (request.method().clone(), request.uri().path());
-    let path = if path == "/" { "/index.html" } else { path }.to_owned();
+    let (method, path) = (request.method(), request.uri().path());
     if method != Method::GET && method != Method::HEAD {
-        return refuse(stream, StatusCode::METHOD_NOT_ALLOWED).await;
+        return refuse(stream, method, StatusCode::METHOD_NOT_ALLOWED).await;
     }
-    let kind = content_type(&path);
+    let path = if path == "/" { "/index.html" } else { path }.to_owned();
     // What asks the file system goes to threads that may wait for it.
     let open = tokio::task::spawn_blocking(move || root.file(&path));
     let file = match open.await.expect("opening does not panic") {
         Ok(file) => file,
-        Err(status) => return refuse(stream, status).await,
+        Err(status) => return refuse(stream, method, status).await,
     };
     let response = Response::builder()
-        .header(CONTENT_TYPE, kind)
+        .header(CONTENT_TYPE, file.media_type())
         .header(CONTENT_LENGTH, file.length());
-    stream
-        .send_response(response.body(()).expect("valid fields"))
-        .await?;
+    let response = response.body(()).expect("valid fields");
+    stream.send_response(response).await?;
     if method == Method::GET {
         send(&mut stream, file).await?;
     }
@@ -125,10 +113,7 @@ async fn answer(
 }
 
 /// Sends a file; while one piece of it leaves, the next one is read.
-async fn send(
-    stream: &mut RequestStream<BidiStream<Payload>, Payload>,
-    file: File,
-) -> std::result::Result<(), StreamError> {
+async fn send(stream: &mut Stream, file: File) -> Result<(), StreamError> {
     let file = Arc::new(file);
     let read = |offset| {
         let file = file.clone();
@@ -148,18 +133,17 @@ async fn send(
     Ok(())
 }
 
-async fn refuse(
-    mut stream: RequestStream<BidiStream<Payload>, Payload>,
-    status: StatusCode,
-) -> std::result::Result<(), StreamError> {
+/// Says why there is no file: in the body, too, except to HEAD (RFC 9110 §9.3.2).
+async fn refuse(mut stream: Stream, method: &Method, why: StatusCode) -> Result<(), StreamError> {
     let response = Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, "text/plain");
-    stream
-        .send_response(response.body(()).expect("valid fields"))
-        .await?;
-    stream
-        .send_data(Bytes::from(format!("{status}\n")).into())
-        .await?;
+        .status(why)
+        .header(CONTENT_TYPE, "text/plain")
+        .header(ALLOW, "GET, HEAD");
+    let response = response.body(()).expect("valid fields");
+    stream.send_response(response).await?;
+    if method != Method::HEAD {
+        let text = format!("{why}\n").into_bytes();
+        stream.send_data(text.into()).await?;
+    }
     stream.finish().await
 }

@@ -26,7 +26,11 @@ impl Aioquic<'_> {
 
     /// A client of the server, trusting the authority of the PKI.
     pub fn client(&self, arguments: &[&str]) -> Command {
-        let mut command = script("client.py");
+        self.client_of("client.py", arguments)
+    }
+
+    fn client_of(&self, client: &str, arguments: &[&str]) -> Command {
+        let mut command = script(client);
         command.args(["--host", &self.host, "--port", &self.port.to_string()]);
         command
             .arg("--anchor")
@@ -37,10 +41,13 @@ impl Aioquic<'_> {
 
     /// Runs `client` and returns the line it reports; fails the test when the client fails.
     pub fn run(&self, arguments: &[&str]) -> Value {
-        let output = self.client(arguments).output().expect("python starts");
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "aioquic {arguments:?}: {err}");
-        serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in {out:?}; {err}"))
+        report(self.client(arguments), arguments)
+    }
+
+    /// Sends requests of HTTP/3, each `METHOD:PATH`; returns the answers (`tests/peers/http3_client.py`).
+    pub fn request_http3(&self, requests: &[&str]) -> Vec<Value> {
+        let mut line = report(self.client_of("http3_client.py", requests), requests);
+        serde_json::from_value(line["answers"].take()).expect("a list")
     }
 
     /// A server process for HTTP/3 that listens, and serves `root`; held and read as the one below.
@@ -72,6 +79,14 @@ impl Aioquic<'_> {
         server.wait_for_log("listening", std::time::Duration::from_secs(10));
         server
     }
+}
+
+/// Runs a client and returns the line it reports; fails the test when the client fails.
+fn report(mut client: Command, arguments: &[&str]) -> Value {
+    let output = client.output().expect("python starts");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "aioquic {arguments:?}: {err}");
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in {out:?}; {err}"))
 }
 
 fn script(name: &str) -> Command {

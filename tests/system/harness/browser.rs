@@ -5,16 +5,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rcgen::{KeyPair, PublicKeyData};
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::{Identity, aioquic};
+use super::aioquic;
 
 /// A look at one page of a server that is `localhost` to the browser.
 pub struct Browser<'a> {
-    /// Who the server is: the browser believes its key.
-    pub server: &'a Identity,
+    /// SHA-256 of the server's public key, in Base64: the browser believes this key.
+    pub key_hash: &'a str,
     /// Its address.
     pub address: Ipv6Addr,
     /// Its UDP port.
@@ -32,16 +30,26 @@ pub struct Visit<'a> {
     pub script: &'a str,
     /// Where to save how the page looked then, as PNG.
     pub screenshot: Option<&'a Path>,
+    /// JavaScript: points `[x, y]` of the page to tell the colours of; none if empty.
+    pub pixels: &'a str,
     /// How long each of the steps may take.
     pub patience: Duration,
+}
+
+/// What a visit brought.
+pub struct Page {
+    /// The result of its script.
+    pub result: Value,
+    /// Red, green and blue at each of the points.
+    pub pixels: Vec<[u8; 3]>,
 }
 
 impl Browser<'_> {
     /// The programs it takes, by their Debian packages.
     pub const PROGRAMS: [&'static str; 3] = ["python3", "chromium", "chromedriver"];
 
-    /// Visits a page, and returns the result of its script; fails the test when that fails.
-    pub fn visit(&self, visit: &Visit<'_>) -> Value {
+    /// Visits a page; fails the test when that fails. Each step has its limit in the script.
+    pub fn visit(&self, visit: &Visit<'_>) -> Page {
         let url = format!("https://localhost:{}{}", self.port, visit.path);
         let mut command = Command::new("python3");
         command
@@ -49,11 +57,14 @@ impl Browser<'_> {
             .arg(aioquic::peer("browser.py"))
             .arg(&url)
             .args(["--address", &self.address.to_string()])
-            .args(["--spki-sha256", &self.key_hash()])
+            .args(["--spki-sha256", self.key_hash])
             .args(["--until", visit.until, "--script", visit.script])
             .args(["--timeout", &visit.patience.as_secs().to_string()]);
         if let Some(file) = visit.screenshot {
             command.arg("--screenshot").arg(file);
+        }
+        if !visit.pixels.is_empty() {
+            command.args(["--pixels", visit.pixels]);
         }
         let output = command
             .stdin(Stdio::null())
@@ -64,17 +75,9 @@ impl Browser<'_> {
         assert!(output.status.success(), "the browser at {url}: {err}");
         let mut answer: Value =
             serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in {out:?}; {err}"));
-        answer["result"].take()
-    }
-
-    /// SHA-256 of the server's public key as in its certificate, in hexadecimal.
-    fn key_hash(&self) -> String {
-        let pem = std::fs::read_to_string(&self.server.key).expect("readable");
-        let key = KeyPair::from_pem(&pem).expect("PEM written by the PKI");
-        let hash = digest(&SHA256, &key.subject_public_key_info());
-        hash.as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        Page {
+            result: answer["result"].take(),
+            pixels: serde_json::from_value(answer["pixels"].take()).expect("triples of bytes"),
+        }
     }
 }

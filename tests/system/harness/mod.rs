@@ -11,7 +11,7 @@ mod pki;
 mod turn;
 
 pub use aioquic::Aioquic;
-pub use browser::{Browser, Visit};
+pub use browser::{Browser, Page, Visit};
 pub use content::{Digest, Hasher, blocks, write_file};
 pub use engine::{Engine, Outcome, example};
 pub use lab::{ENGINE_ADDRESS, KERNEL_ADDRESS, SERVER_PORT, TapLab};

@@ -6,6 +6,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::KERNEL_ADDRESS;
+
 /// A certificate chain and its key, as files.
 pub struct Identity {
     /// PEM file of the chain, leaf first.
@@ -18,7 +20,7 @@ pub struct Identity {
 pub struct Pki {
     /// PEM file of the authority, to be trusted.
     pub anchor: PathBuf,
-    /// For `localhost`, signed by the authority.
+    /// For `localhost` and `KERNEL_ADDRESS`, signed by the authority.
     pub server: Identity,
     /// For `client`, signed by the authority.
     pub client: Identity,
@@ -40,20 +42,21 @@ impl Pki {
         let anchor = folder.join("anchor.pem");
         std::fs::write(&anchor, authority.pem()).expect("the test folder is writable");
 
-        let signed = |name: &str, file: &str, years: std::ops::Range<i32>| {
+        let signed = |names: &[&str], file: &str, years: std::ops::Range<i32>| {
             let key = new_key();
-            let params = leaf(name, years);
+            let params = leaf(names, years);
             let certificate = params
                 .signed_by(&key, &authority)
                 .expect("valid parameters");
             Identity::write(folder, file, &certificate.pem(), &key)
         };
-        let server = signed("localhost", "server", 2020..2120);
-        let client = signed("client", "client", 2020..2120);
-        let expired = signed("localhost", "expired", 2020..2021);
+        let address = KERNEL_ADDRESS.to_string();
+        let server = signed(&["localhost", &address], "server", 2020..2120);
+        let client = signed(&["client"], "client", 2020..2120);
+        let expired = signed(&["localhost"], "expired", 2020..2021);
 
         let key = new_key();
-        let certificate = leaf("localhost", 2020..2120)
+        let certificate = leaf(&["localhost"], 2020..2120)
             .self_signed(&key)
             .expect("valid");
         let stranger = Identity::write(folder, "stranger", &certificate.pem(), &key);
@@ -97,9 +100,11 @@ fn new_key() -> KeyPair {
     KeyPair::generate().expect("ring makes P-256 keys")
 }
 
-fn leaf(name: &str, years: std::ops::Range<i32>) -> CertificateParams {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid DNS name");
-    params.distinguished_name.push(DnType::CommonName, name);
+/// The first of the names is the common name, too.
+fn leaf(names: &[&str], years: std::ops::Range<i32>) -> CertificateParams {
+    let all: Vec<String> = names.iter().copied().map(Into::into).collect();
+    let mut params = CertificateParams::new(all).expect("DNS names and addresses");
+    params.distinguished_name.push(DnType::CommonName, names[0]);
     params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
     params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
     params

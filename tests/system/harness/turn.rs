@@ -30,6 +30,8 @@ pub enum Need {
     Example(&'static str),
     /// Prometheus' promtool: `scripts/promtool.sh`.
     Promtool,
+    /// This many bytes of memory that can be had without swapping.
+    Memory(u64),
 }
 
 impl Need {
@@ -56,7 +58,19 @@ impl Need {
             Self::Browser => {
                 let mut programs = Browser::PROGRAMS.iter();
                 let missing = programs.find(|program| !starts(Path::new(program)));
-                missing.map(|program| format!("no `{program}`: run scripts/setup.sh"))
+                missing.map(|program| {
+                    format!(
+                        "no `{program}`: run scripts/setup.sh on Debian, whose Chromium is meant; \
+                         Ubuntu's is a snap and not installed"
+                    )
+                })
+            }
+            Self::Memory(bytes) => {
+                let available = available_memory();
+                (available < bytes).then(|| {
+                    let [has, takes] = [available, bytes].map(|bytes| bytes >> 20);
+                    format!("{has} MiB of memory available, and it takes {takes} MiB")
+                })
             }
             Self::Example(name) => (!example(name).exists()).then(|| {
                 format!(
@@ -76,6 +90,16 @@ pub fn promtool() -> Option<PathBuf> {
     [PathBuf::from("promtool"), fetched]
         .into_iter()
         .find(|program| starts(program))
+}
+
+/// `MemAvailable` of proc_meminfo(5), in bytes.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").expect("Linux has it");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kibibytes.expect("Linux has it since 3.14") << 10
 }
 
 /// Whether a program can be started.
