@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::ConnectionError;
-use super::connection::{Connection, HandshakeDone};
+use super::connection::Connection;
+use super::phases::HandshakeDone;
 
 /// A connection that is being made: wait for it. Dropped, it is given up.
 #[must_use = "a connection that nobody waits for is given up"]

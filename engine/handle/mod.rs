@@ -32,6 +32,7 @@ mod config;
 mod connecting;
 mod connection;
 mod courier;
+mod datagrams;
 mod error;
 mod event;
 mod inner;
@@ -40,10 +41,12 @@ mod io;
 mod limits;
 mod link;
 mod listener;
+mod phases;
 mod recv_stream;
 mod round;
 mod routes;
 mod send_stream;
+mod streams;
 #[cfg(test)]
 mod tests;
 pub(crate) mod waiters;
@@ -62,12 +65,10 @@ use self::agent::Outbox;
 use self::command::{Command, Listen, Unbegun};
 pub use self::config::{ClientConfig, ServerConfig};
 pub use self::connecting::{Connecting, ZeroRttAccepted};
-pub use self::connection::{
-    AcceptBi, AcceptUni, Closed, Connection, HandshakeDone, OpenBi, OpenUni, ReadDatagram,
-    SendDatagram,
-};
+pub use self::connection::Connection;
 pub use self::courier::Courier;
 use self::courier::courier;
+pub use self::datagrams::{ReadDatagram, SendDatagram};
 pub use self::error::{
     ClosedStream, ConnectError, ConnectionError, ListenError, ReadError, ReadExactError,
     ReadToEndError, SendDatagramError, StoppedError, WriteError,
@@ -77,9 +78,11 @@ pub use self::limits::HandleLimits;
 use self::link::{Link, link};
 use self::listener::ListenerInner;
 pub use self::listener::{AcceptConnection, Listener};
+pub use self::phases::{Closed, HandshakeDone};
 pub use self::recv_stream::RecvStream;
 pub(crate) use self::routes::HandlePort;
 pub use self::send_stream::SendStream;
+pub use self::streams::{AcceptBi, AcceptUni, OpenBi, OpenUni};
 use crate::app::ConnectTarget;
 use crate::transport::TransportSettings;
 

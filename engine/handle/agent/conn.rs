@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::outbox::Outbox;
 use super::streams::{OnStream, Recv, Send, Stream};
 use crate::app::{Connection, ConnectionKey, Dir, SendDatagramError, StreamId};
-use crate::handle::connection::datagram_weight;
+use crate::handle::datagrams::datagram_weight;
 use crate::handle::event::Event;
 use crate::handle::limits::HandleLimits;
 
