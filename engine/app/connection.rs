@@ -269,7 +269,11 @@ impl<'a> Connection<'a> {
     /// [`SendDatagramError::Blocked`], and [`Application::datagrams_unblocked`] follows.
     pub fn send_datagram(&mut self, data: Bytes) -> Result<(), SendDatagramError> {
         let size = data.len() as u64;
-        self.entry.quinn.datagrams().send(data, false)?;
+        let sent = self.entry.quinn.datagrams().send(data, false);
+        if !matches!(sent, Ok(()) | Err(SendDatagramError::Blocked(_))) {
+            self.counters.datagrams_refused.add(1);
+        }
+        sent?;
         self.counters.datagrams_sent.add(1);
         self.counters.bytes_sent.add(size);
         Ok(())

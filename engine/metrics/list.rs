@@ -127,6 +127,11 @@ const COUNTERS: &[Single] = &[
         |shard| shard.counters.datagrams_sent.get() as f64,
     ),
     (
+        "stoq_unreliable_datagrams_refused_total",
+        "Unreliable datagrams (RFC 9221) of applications that were too large, or that the peer does not take.",
+        |shard| shard.counters.datagrams_refused.get() as f64,
+    ),
+    (
         "stoq_quic_datagrams_received_total",
         "UDP datagrams taken in by the shard.",
         |shard| shard.counters.udp_received.get() as f64,

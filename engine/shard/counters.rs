@@ -96,6 +96,9 @@ pub struct ShardCounters {
     pub datagrams_received: Counter,
     /// Unreliable datagrams (RFC 9221) queued by applications.
     pub datagrams_sent: Counter,
+    /// Unreliable datagrams (RFC 9221) of applications refused: larger than the path carries, or than the send buffer, or
+    /// the peer takes none. A handle's is lost then, since the path was wider when it was sent.
+    pub datagrams_refused: Counter,
 
     /// Incoming connections that we began a handshake with.
     pub connections_accepted: Counter,
