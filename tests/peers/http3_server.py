@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import mimetypes
 import pathlib
-import signal
 
 from aioquic.asyncio import serve
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -81,12 +80,7 @@ async def main() -> None:
     Service.root = arguments.root.resolve()
     configuration = quic.configuration(H3_ALPN, is_client=False)
     configuration.load_cert_chain(arguments.certificate, arguments.key)
-    connections = []
-
-    def accept(*args, **kwargs) -> Service:
-        connection = Service(*args, **kwargs)
-        connections.append(connection)
-        return connection
+    accept, connections = quic.collecting(Service)
 
     server = await serve(
         arguments.address,
@@ -96,15 +90,9 @@ async def main() -> None:
     )
     quic.note("listening")
 
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = quic.stop_signal()
     await stopped.wait()
-    # A connection that its client closed ends only after a while (RFC 9000 §10.2): report it, too.
-    endings = [asyncio.create_task(connection.wait_closed()) for connection in connections]
-    if endings:
-        await asyncio.wait(endings, timeout=2.0)
-    server.close()
+    await quic.close(server, connections)
 
 
 if __name__ == "__main__":

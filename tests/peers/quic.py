@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import signal
 import socket
 import ssl
 import sys
@@ -64,6 +65,35 @@ def report(**fields) -> None:
 def note(text: str) -> None:
     """Print a line for people, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def collecting(service):
+    """A factory of connections for `serve`, and the list it puts them into."""
+    connections = []
+
+    def create(*args, **kwargs):
+        connection = service(*args, **kwargs)
+        connections.append(connection)
+        return connection
+
+    return create, connections
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+async def close(server, connections) -> None:
+    """Close a server once the ends of its connections are reported."""
+    # One that its client closed ends only after a while (RFC 9000 §10.2).
+    endings = [asyncio.create_task(connection.wait_closed()) for connection in connections]
+    if endings:
+        await asyncio.wait(endings, timeout=2.0)
+    server.close()
 
 
 class Incoming:

@@ -9,7 +9,6 @@ ended by a signal.
 import argparse
 import asyncio
 import pathlib
-import signal
 import struct
 
 from aioquic.asyncio import serve
@@ -101,12 +100,7 @@ async def main() -> None:
     configuration = quic.configuration([quic.HQ, quic.PERF, quic.ECHO], is_client=False)
     configuration.load_cert_chain(arguments.certificate, arguments.key)
     tickets = {}
-    connections = []
-
-    def accept(*args, **kwargs) -> Service:
-        connection = Service(*args, **kwargs)
-        connections.append(connection)
-        return connection
+    accept, connections = quic.collecting(Service)
 
     server = await serve(
         arguments.address,
@@ -118,19 +112,13 @@ async def main() -> None:
     )
     quic.note("listening")
 
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = quic.stop_signal()
     if arguments.close_after is not None:
         await asyncio.sleep(arguments.close_after)
         for connection in connections:
             connection.close(error_code=7, reason_phrase="closed by the server")
     await stopped.wait()
-    # A connection that its client closed ends only after a while (RFC 9000 §10.2): report it, too.
-    endings = [asyncio.create_task(connection.wait_closed()) for connection in connections]
-    if endings:
-        await asyncio.wait(endings, timeout=2.0)
-    server.close()
+    await quic.close(server, connections)
 
 
 if __name__ == "__main__":
