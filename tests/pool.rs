@@ -2,10 +2,12 @@
 //!
 //! There can be one engine in a process, and all tests here share it, each with a UDP port of its own.
 
+#[path = "handle/program.rs"]
+mod program;
+
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddrV6;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -438,29 +440,16 @@ async fn many_threads_draw_at_once() {
     assert_eq!((stats.leases, stats.waiters), (0, 0));
 }
 
-/// Says to the process that it is the other one.
-const ALONE: &str = "STOQ_TEST_ALONE";
-
 /// The engine of this process must not stop: another process of this test has one that does.
 #[test]
 fn an_engine_that_stopped_is_an_error() {
-    let own = std::env::current_exe().unwrap();
-    let arguments = ["--exact", "--ignored", "child_whose_engine_stops"];
-    let mut command = Command::new("timeout");
-    command.arg("120").arg(own).args(arguments).env(ALONE, "1");
-    let output = command.output().unwrap();
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{out}");
-    assert!(out.contains("1 passed"), "{out}");
+    program::alone("an_engine_that_stopped_is_an_error", || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(the_engine_stops());
+    });
 }
 
-#[tokio::test]
-#[ignore = "run by an_engine_that_stopped_is_an_error, in a process of its own"]
-async fn child_whose_engine_stops() {
-    // Beside the other tests there is an engine already.
-    if std::env::var_os(ALONE).is_none() {
-        return;
-    }
+async fn the_engine_stops() {
     let engine = Engine::builder().link().client_config(client(false));
     let engine = engine.start().unwrap();
     let handle = engine.handle();
