@@ -11,12 +11,11 @@ use tracing::{info, warn};
 use super::source::Described;
 use super::{Engine, StartError};
 use crate::app::{Application, NewApplication};
-use crate::handle::{ClientConfig, Courier, Handle, HandleLimits, ServerConfig};
+use crate::handle::{ClientConfig, Courier, Handle, HandleLimits, HandlePort, ServerConfig};
 use crate::plan::Plan;
 use crate::report::Report;
-use crate::run::{Prepared, RunError, RunOptions};
+use crate::run::{Prepared, QuicError, RunError, RunOptions, free_cpus};
 use crate::shard::{ListenerConfig, ServiceConfig};
-use crate::transport::TransportSettings;
 
 /// Describes an engine, and starts it.
 #[must_use = "an engine begins with `start`"]
@@ -297,14 +296,15 @@ impl Builder {
         ready: mpsc::Sender<(Handle, Option<Courier>)>,
     ) -> Result<Report, RunError> {
         let mut prepared = Prepared::new(plan, &|port| self.udp_ports(port))?;
-        let ports = plan.shards.iter().map(|shard| shard.port);
+        let ports = prepared.handle_ports()?;
+        let of_shards = plan.shards.iter().map(|shard| shard.port);
         let count = match self.couriers {
             Couriers::Threads(Some(threads)) => threads,
-            Couriers::Threads(None) => free_cpus(plan),
+            Couriers::Threads(None) => free_cpus(plan).count().max(1),
             Couriers::Program => 1,
         };
         let (handle, agents, mut couriers) =
-            Handle::new(prepared.handle_ports()?, ports, self.limits, count);
+            Handle::new(ports.clone(), of_shards, self.limits, count);
         if let Some(client) = &self.client {
             handle.set_default_client_config(client.clone());
         }
@@ -326,7 +326,7 @@ impl Builder {
                 lcore: shard_plan.lcore,
             };
             for service in self.services.iter().filter(|own| own.port == info.port) {
-                let listener = service.listener(&prepared, shard, &info)?;
+                let listener = service.listener(&ports[shard_plan.port], &info)?;
                 prepared.add_listener(shard, listener);
             }
             for driver in self.drivers.iter().filter(|own| own.port == info.port) {
@@ -348,14 +348,8 @@ impl Builder {
 }
 
 impl Service {
-    fn listener(
-        &self,
-        prepared: &Prepared<'_>,
-        shard: usize,
-        info: &ShardInfo,
-    ) -> Result<ListenerConfig, RunError> {
-        let mut server = self.config.quinn.clone();
-        server.transport_config(prepared.transport(shard, self.config.transport.as_ref())?);
+    fn listener(&self, port: &HandlePort, info: &ShardInfo) -> Result<ListenerConfig, QuicError> {
+        let (server, streams) = self.config.on_port(port)?;
         let services = self.config.alpns.iter().map(|alpn| ServiceConfig {
             alpn: alpn.clone(),
             early_data: self.config.early_data,
@@ -363,24 +357,11 @@ impl Service {
         });
         Ok(ListenerConfig {
             udp_port: self.udp_port,
-            streams: self
-                .config
-                .transport
-                .as_ref()
-                .map(TransportSettings::streams),
+            streams,
             server,
             services: services.collect(),
         })
     }
-}
-
-/// CPUs of this process that no lcore is on.
-fn free_cpus(plan: &Plan) -> usize {
-    let cpus = core_affinity::get_core_ids().unwrap_or_default();
-    let free = cpus
-        .iter()
-        .filter(|cpu| !plan.eal.lcores.contains(&(cpu.id as u32)));
-    free.count().max(1)
 }
 
 fn make(make: &Make, info: &ShardInfo) -> NewApplication {

@@ -1,9 +1,10 @@
 //! What connections and listeners are made of.
 
+use super::routes::HandlePort;
 use crate::tls::{
     ClientAuth, ClientTls, Identity, ServerTls, TlsError, Trust, client_config, server_config,
 };
-use crate::transport::TransportSettings;
+use crate::transport::{StreamLimits, TransportError, TransportSettings};
 
 /// What a client's connections are made of. Clones share the store of sessions to resume, and that of address
 /// validation tokens.
@@ -58,11 +59,11 @@ const BACKLOG: usize = 1_024;
 /// What a listener is made of.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    pub(crate) quinn: quinn_proto::ServerConfig,
+    quinn: quinn_proto::ServerConfig,
     pub(crate) alpns: Vec<Vec<u8>>,
     pub(crate) early_data: bool,
-    pub(crate) transport: Option<TransportSettings>,
-    pub(crate) backlog: usize,
+    transport: Option<TransportSettings>,
+    pub(super) backlog: usize,
 }
 
 impl ServerConfig {
@@ -106,6 +107,18 @@ impl ServerConfig {
     pub fn transport(mut self, settings: TransportSettings) -> Self {
         self.transport = Some(settings);
         self
+    }
+
+    /// What a listener on a port is made of, and the streams that its clients may have open, if that is not as the shard
+    /// has it.
+    pub(crate) fn on_port(
+        &self,
+        port: &HandlePort,
+    ) -> Result<(quinn_proto::ServerConfig, Option<StreamLimits>), TransportError> {
+        let settings = self.transport.as_ref();
+        let mut server = self.quinn.clone();
+        server.transport_config(port.transport(settings)?);
+        Ok((server, settings.map(TransportSettings::streams)))
     }
 
     /// How many connections may wait for [`accept`](super::Listener::accept); with more, the newest are closed. 1024 if

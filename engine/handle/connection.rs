@@ -283,6 +283,10 @@ impl Connection {
         SendStream::new(self.clone(), stream)
     }
 
+    pub(super) fn both_halves(&self, stream: StreamRef) -> (SendStream, RecvStream) {
+        (self.sender(stream), self.receiver(stream))
+    }
+
     pub(super) fn receiver(&self, stream: StreamRef) -> RecvStream {
         RecvStream::new(self.clone(), stream)
     }

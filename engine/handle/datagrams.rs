@@ -45,11 +45,7 @@ impl Future for ReadDatagram {
             return Poll::Pending;
         };
         state.datagram_waiters.leave(place);
-        state.datagrams_taken += 1;
-        let credit = match state.datagrams_taken >= (inner.link.limits.datagrams / 4).max(1) {
-            true => std::mem::take(&mut state.datagrams_taken),
-            false => 0,
-        };
+        let credit = state.datagrams_taken.take_one(inner.link.limits.datagrams);
         drop(state);
         if credit > 0 {
             let key = connection.key();
@@ -64,13 +60,11 @@ impl Drop for ReadDatagram {
         if !self.place.is_taken() {
             return;
         }
-        let mut wakers = Vec::new();
         let mut state = self.connection.inner().state();
-        if state.datagram_waiters.leave(&mut self.place) && !state.datagrams.is_empty() {
-            state.datagram_waiters.wake(1, &mut wakers);
-        }
+        let there = !state.datagrams.is_empty();
+        let next = state.datagram_waiters.give_up(&mut self.place, there);
         drop(state);
-        wakers.into_iter().for_each(wake);
+        next.into_iter().for_each(wake);
     }
 }
 

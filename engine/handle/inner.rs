@@ -67,8 +67,7 @@ pub(super) struct State {
     pub(super) opening: [Opening; 2],
     pub(super) accepting: [Accepting; 2],
     pub(super) datagrams: VecDeque<Bytes>,
-    /// Datagrams taken since credit for them was given.
-    pub(super) datagrams_taken: u32,
+    pub(super) datagrams_taken: Taken,
     pub(super) datagram_waiters: Waiters,
     /// Bytes of datagrams that handles sent, and that the shard wrote.
     pub(super) datagram_bytes_sent: u64,
@@ -91,9 +90,23 @@ pub(super) struct Opening {
 #[derive(Default)]
 pub(super) struct Accepting {
     pub(super) ready: VecDeque<StreamId>,
-    /// Streams accepted since credit for them was given.
-    pub(super) taken: u32,
+    pub(super) taken: Taken,
     pub(super) waiters: Waiters,
+}
+
+/// How many of the things that may wait were taken since credit for them was given.
+#[derive(Default)]
+pub(super) struct Taken(u32);
+
+impl Taken {
+    /// One more is taken, of as many as may wait. Credit is given by quarters of that: how much is due now.
+    pub(super) fn take_one(&mut self, limit: u32) -> u32 {
+        self.0 += 1;
+        match self.0 >= (limit / 4).max(1) {
+            true => std::mem::take(&mut self.0),
+            false => 0,
+        }
+    }
 }
 
 /// A stream that at least one handle is for, or that waits to be accepted.
@@ -179,7 +192,7 @@ impl State {
             opening: Default::default(),
             accepting: Default::default(),
             datagrams: VecDeque::new(),
-            datagrams_taken: 0,
+            datagrams_taken: Taken::default(),
             datagram_waiters: Waiters::default(),
             datagram_bytes_sent: 0,
             datagram_bytes_written: 0,

@@ -179,12 +179,10 @@ impl Drop for AcceptConnection {
         if !self.place.is_taken() {
             return;
         }
-        let mut wakers = Vec::new();
         let mut state = self.listener.state();
-        if state.waiters.leave(&mut self.place) && !state.ready.is_empty() {
-            state.waiters.wake(1, &mut wakers);
-        }
+        let there = !state.ready.is_empty();
+        let next = state.waiters.give_up(&mut self.place, there);
         drop(state);
-        wakers.into_iter().for_each(wake);
+        next.into_iter().for_each(wake);
     }
 }

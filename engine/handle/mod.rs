@@ -262,9 +262,7 @@ impl Handle {
         let listener = Listener::new(Arc::clone(&inner), links.collect());
         let mut replies = Vec::new();
         for shard in &shared.shards {
-            let mut server = config.quinn.clone();
-            let port = &shared.ports[shard.port];
-            server.transport_config(port.transport(config.transport.as_ref())?);
+            let (server, streams) = config.on_port(&shared.ports[shard.port])?;
             let (reply, answer) = oneshot::channel();
             replies.push(answer);
             shard.link.send(Command::Listen(Box::new(Listen {
@@ -272,7 +270,7 @@ impl Handle {
                 server,
                 alpns: config.alpns.clone(),
                 early_data: config.early_data,
-                streams: config.transport.as_ref().map(TransportSettings::streams),
+                streams,
                 listener: Arc::clone(&inner),
                 reply,
             })));

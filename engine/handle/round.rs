@@ -134,8 +134,10 @@ impl Round {
                 let _ = inner.key.set(key);
                 inner.set_max_datagram(max_datagram);
                 agreed(&inner, early, *known);
-                inner.state().phase = phase(early);
-                inner.state().accepted_early = !early;
+                let mut state = inner.state();
+                state.phase = phase(early);
+                state.accepted_early = !early;
+                drop(state);
                 self.accepted(key, Arc::new(inner), &listener);
             }
             Event::HandshakeDone {
@@ -171,7 +173,7 @@ impl Round {
             }),
             Event::Data(key, id, count) => {
                 let mut taken = chunks.by_ref().take(count);
-                self.on_stream(key, id, |stream, wakers| {
+                self.on_stream(key, id, |_, stream, wakers| {
                     if stream.receiver {
                         stream.chunks.extend(&mut taken);
                         wakers.extend(stream.reader.take());
@@ -181,11 +183,11 @@ impl Round {
             }
             Event::Finished(key, id) => self.ended(key, id, End::Finished),
             Event::Reset(key, id, code) => self.ended(key, id, End::Reset(code)),
-            Event::Written(key, id, total) => self.on_stream(key, id, |stream, wakers| {
+            Event::Written(key, id, total) => self.on_stream(key, id, |_, stream, wakers| {
                 stream.written = total;
                 wakers.extend(stream.writer.take());
             }),
-            Event::Acknowledged(key, id) => self.on_stream(key, id, |stream, wakers| {
+            Event::Acknowledged(key, id) => self.on_stream(key, id, |_, stream, wakers| {
                 stream.acknowledged = true;
                 wakers.extend(stream.stop_waiter.take());
             }),
@@ -262,30 +264,28 @@ impl Round {
         &mut self,
         key: ConnectionKey,
         id: StreamId,
-        apply: impl FnOnce(&mut Stream, &mut Vec<Waker>),
+        apply: impl FnOnce(&Inner, &mut Stream, &mut Vec<Waker>),
     ) {
         self.on(key, |inner, state, wakers| {
             if let Some(stream) = state.stream(id, inner.side) {
-                apply(stream, wakers);
+                apply(inner, stream, wakers);
             }
         });
     }
 
     fn ended(&mut self, key: ConnectionKey, id: StreamId, end: End) {
-        self.on_stream(key, id, |stream, wakers| {
+        self.on_stream(key, id, |_, stream, wakers| {
             stream.end = Some(end);
             wakers.extend(stream.reader.take());
         });
     }
 
     fn stopped(&mut self, key: ConnectionKey, id: StreamId, code: VarInt) {
-        self.on(key, |inner, state, wakers| {
-            if let Some(stream) = state.stream(id, inner.side) {
-                stream.stopped = Some(code);
-                inner.alarm();
-                wakers.extend(stream.writer.take());
-                wakers.extend(stream.stop_waiter.take());
-            }
+        self.on_stream(key, id, |inner, stream, wakers| {
+            stream.stopped = Some(code);
+            inner.alarm();
+            wakers.extend(stream.writer.take());
+            wakers.extend(stream.stop_waiter.take());
         });
     }
 }

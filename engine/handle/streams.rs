@@ -95,14 +95,12 @@ impl Drop for Open {
         if !self.place.is_taken() {
             return;
         }
-        let mut wakers = Vec::new();
         let mut state = self.connection.inner().state();
         let opening = state.opening(self.dir);
-        if opening.waiters.leave(&mut self.place) && opening.next < opening.end {
-            opening.waiters.wake(1, &mut wakers);
-        }
+        let there = opening.next < opening.end;
+        let next = opening.waiters.give_up(&mut self.place, there);
         drop(state);
-        wakers.into_iter().for_each(wake);
+        next.into_iter().for_each(wake);
     }
 }
 
@@ -138,11 +136,7 @@ impl Accept {
             return Poll::Pending;
         };
         accepting.waiters.leave(&mut self.place);
-        accepting.taken += 1;
-        let credit = match accepting.taken >= (inner.link.limits.streams / 4).max(1) {
-            true => std::mem::take(&mut accepting.taken),
-            false => 0,
-        };
+        let credit = accepting.taken.take_one(inner.link.limits.streams);
         let stream = self.connection.stream_ref(id);
         drop(state);
         if credit > 0 {
@@ -158,14 +152,12 @@ impl Drop for Accept {
         if !self.place.is_taken() {
             return;
         }
-        let mut wakers = Vec::new();
         let mut state = self.connection.inner().state();
         let accepting = state.accepting(self.dir);
-        if accepting.waiters.leave(&mut self.place) && !accepting.ready.is_empty() {
-            accepting.waiters.wake(1, &mut wakers);
-        }
+        let there = !accepting.ready.is_empty();
+        let next = accepting.waiters.give_up(&mut self.place, there);
         drop(state);
-        wakers.into_iter().for_each(wake);
+        next.into_iter().for_each(wake);
     }
 }
 
@@ -185,10 +177,7 @@ impl Future for OpenBi {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let open = &mut self.0;
         let opened = open.poll(context);
-        opened.map_ok(|stream| {
-            let connection = &open.connection;
-            (connection.sender(stream), connection.receiver(stream))
-        })
+        opened.map_ok(|stream| open.connection.both_halves(stream))
     }
 }
 
@@ -228,10 +217,7 @@ impl Future for AcceptBi {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let accept = &mut self.0;
         let accepted = accept.poll(context);
-        accepted.map_ok(|stream| {
-            let connection = &accept.connection;
-            (connection.sender(stream), connection.receiver(stream))
-        })
+        accepted.map_ok(|stream| accept.connection.both_halves(stream))
     }
 }
 

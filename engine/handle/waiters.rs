@@ -60,6 +60,18 @@ impl Waiters {
         }
     }
 
+    /// A future is dropped. One that had been woken for something that is still `there` hands it on: the waker of the next
+    /// in line is to be woken then, without any lock.
+    #[must_use = "the next in line sleeps until it is woken"]
+    pub(super) fn give_up(&mut self, place: &mut Place, there: bool) -> Option<Waker> {
+        if !(self.leave(place) && there) {
+            return None;
+        }
+        let (_, next) = self.waiting.pop_front()?;
+        self.woken += 1;
+        Some(next)
+    }
+
     /// Whether a future may have one of `available` things: those who were woken for them go first.
     pub(super) fn may_take(&self, place: &Place, available: u64) -> bool {
         let woken = place.0.is_some_and(|id| self.position(id).is_err());

@@ -168,14 +168,17 @@ impl Drop for SetOnDrop {
     }
 }
 
+/// CPUs that the calling thread may run on and no lcore is on.
+pub(crate) fn free_cpus(plan: &Plan) -> impl Iterator<Item = usize> {
+    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    let numbers = cpus.into_iter().map(|cpu| cpu.id);
+    numbers.filter(|&cpu| !plan.eal.lcores.contains(&(cpu as u32)))
+}
+
 /// Keeps a thread of the control plane off the CPUs of lcores, where there are others.
 fn leave_lcores(plan: &Plan) {
     let mut free = CpuSet::new();
-    for cpu in core_affinity::get_core_ids().unwrap_or_default() {
-        if !plan.eal.lcores.contains(&(cpu.id as u32)) {
-            free.set(cpu.id);
-        }
-    }
+    free_cpus(plan).for_each(|cpu| free.set(cpu));
     if free.count() > 0 {
         // Where it is not permitted, the thread stays where it is.
         let _ = sched_setaffinity(None, &free);

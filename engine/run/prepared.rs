@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use poll::host::UdpPorts;
 use poll::{Control, LaneCounters};
-use quinn_proto::TransportConfig;
 
 use super::devices::Devices;
 use super::quic::{self, Quic, QuicError};
@@ -18,7 +17,6 @@ use crate::handle::HandlePort;
 use crate::metrics::{Observed, Server};
 use crate::plan::Plan;
 use crate::shard::{ListenerConfig, ShardCounters};
-use crate::transport::TransportSettings;
 
 /// How a prepared run goes on.
 pub(crate) struct RunOptions {
@@ -104,23 +102,6 @@ impl<'a> Prepared<'a> {
                 })
             })
             .collect()
-    }
-
-    /// Transport settings on a shard: these, or those of the plan.
-    ///
-    /// # Errors
-    /// They do not fit its port.
-    pub(crate) fn transport(
-        &self,
-        shard: usize,
-        settings: Option<&TransportSettings>,
-    ) -> Result<Arc<TransportConfig>, RunError> {
-        let port = self.plan.shards[shard].port;
-        let made = match settings {
-            Some(settings) => settings.build(self.plan.ports[port].udp_payload_max),
-            None => quic::transport(self.plan, port),
-        };
-        Ok(made.map_err(QuicError::from)?)
     }
 
     /// Adds an application that may listen and connect.

@@ -184,9 +184,7 @@ impl Agent {
         key: ConnectionKey,
         apply: impl FnOnce(&mut Conn, &mut Connection<'_>, &mut Outbox),
     ) {
-        let slot = self.connections.get_mut(key.index as usize);
-        if let Some(Some(conn)) = slot
-            && conn.key == key
+        if let Some(conn) = find(&mut self.connections, key)
             && let Some(mut connection) = shard.connection(key)
         {
             apply(conn, &mut connection, &mut self.outbox);
@@ -212,9 +210,7 @@ impl Agent {
     ) {
         let key = connection.key();
         self.now = connection.now();
-        if let Some(Some(conn)) = self.connections.get_mut(key.index as usize)
-            && conn.key == key
-        {
+        if let Some(conn) = find(&mut self.connections, key) {
             apply(conn, connection, &mut self.outbox);
         }
     }
@@ -238,6 +234,12 @@ impl Agent {
     }
 }
 
+/// The connection of that key, if it is still there.
+fn find(connections: &mut [Option<Box<Conn>>], key: ConnectionKey) -> Option<&mut Conn> {
+    let conn = connections.get_mut(key.index as usize)?.as_deref_mut()?;
+    (conn.key == key).then_some(conn)
+}
+
 fn agreed(connection: &Connection<'_>) -> Box<Agreed> {
     Box::new(Agreed {
         alpn: connection.alpn().to_vec(),
@@ -251,11 +253,11 @@ impl Application for Agent {
     fn connected(&mut self, connection: &mut Connection<'_>) {
         let key = connection.key();
         let early = connection.is_early_data();
-        let agreed = agreed(connection);
         if connection.side() == Side::Client {
             self.called(connection, |conn, connection, outbox| {
                 conn.look(connection, outbox);
             });
+            let agreed = agreed(connection);
             self.outbox.event(Event::Connected { key, early, agreed });
             return;
         }
@@ -282,7 +284,7 @@ impl Application for Agent {
             remote,
             max_datagram,
             early,
-            agreed,
+            agreed: agreed(connection),
         });
     }
 
@@ -364,11 +366,8 @@ impl Application for Agent {
     }
 
     fn closed(&mut self, key: ConnectionKey, reason: &app::ConnectionError) {
-        let slot = self.connections.get_mut(key.index as usize);
-        if let Some(slot) = slot
-            && slot.as_ref().is_some_and(|conn| conn.key == key)
-        {
-            *slot = None;
+        if find(&mut self.connections, key).is_some() {
+            self.connections[key.index as usize] = None;
             let reason = ConnectionError::from(reason.clone());
             self.outbox.event(Event::Closed(key, reason));
         }
