@@ -13,6 +13,7 @@ use bytes::Buf;
 
 use super::{BidiStream, SendStream, error};
 use crate::ConnectionError;
+use crate::handle::waiters::wake;
 use crate::handle::{OpenBi, OpenUni};
 
 /// What opens streams on a connection: `h3::quic::OpenStreams`, part of every clone of
@@ -164,6 +165,6 @@ impl Wake for Waiting {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let tasks = mem::take(&mut *self.tasks());
-        tasks.into_values().for_each(Waker::wake);
+        tasks.into_values().for_each(wake);
     }
 }
