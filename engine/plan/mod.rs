@@ -14,6 +14,7 @@ mod listener;
 mod load;
 mod metrics;
 mod names;
+mod nic;
 mod pool;
 mod port;
 mod settings;
@@ -30,7 +31,7 @@ use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Source};
 
-pub use crate::config::{Congestion, Idle};
+pub use crate::config::{Congestion, Idle, Misbehaviour, NicOffload};
 pub use client::{ClientPlan, TrustPlan};
 pub use connection_ids::{CidKeyPlan, ConnectionIdsPlan, Secret};
 pub use eal::EalPlan;
@@ -38,6 +39,7 @@ pub use identity::{IdentityPlan, IdentitySource};
 pub use listener::{ClientAuthPlan, ListenerPlan, ServicePlan};
 pub use load::{EchoLoad, HqLoad, Load, PerfLoad};
 pub use metrics::MetricsPlan;
+pub use nic::{NicPlan, WirePlan};
 pub use pool::{MemoryPlan, PoolPlan};
 pub use port::{ChecksumPlan, PortKind, PortPlan, TxPathPlan};
 pub use settings::{LimitsPlan, RunPlan};

@@ -1,13 +1,15 @@
 //! Opens the ports of a plan: pools, devices, links.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
 use poll::offload::OffloadConfig;
-use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
+use poll::{Control, Eal, Emulation, Port, PortConfig, PortError, QueuePair, Stop};
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::nics;
 use crate::plan::{Plan, PortKind, PortPlan, SteeringPlan};
 use crate::random;
 
@@ -17,9 +19,20 @@ pub(super) struct OpenPort {
     pub(super) pool: Mempool,
     /// By queue number; a shard takes its own.
     queues: Vec<Option<QueuePair>>,
+    /// The model behind this port and its peer, at the first of the two; its first shard takes it.
+    pub(super) emulation: Option<Emulation>,
 }
 
 impl OpenPort {
+    pub(super) fn new(port: Port, queues: Vec<QueuePair>) -> Self {
+        Self {
+            pool: port.pool(),
+            port,
+            queues: queues.into_iter().map(Some).collect(),
+            emulation: None,
+        }
+    }
+
     /// Hands out a queue pair, once. The plan gives each to one shard.
     pub(super) fn take_queue(&mut self, queue: u16) -> Option<QueuePair> {
         self.queues.get_mut(usize::from(queue))?.take()
@@ -91,6 +104,16 @@ pub enum OpenError {
         /// The reason.
         source: Box<PoolError>,
     },
+    /// The capture of an emulated NIC.
+    #[error("port {port}: emulated.capture: {path}: {source}", path = .path.display())]
+    Capture {
+        /// The port's name in the file.
+        port: String,
+        /// The file that cannot be made.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
     /// Its device.
     #[error("port {port}: {source}")]
     Port {
@@ -116,6 +139,11 @@ pub(super) fn open(eal: &Eal, plan: &Plan, control: &Control) -> Result<Vec<Open
                 open[index] = Some(first);
                 open[*peer] = Some(second);
             }
+            PortKind::Emulated { peer, .. } => {
+                let [first, second] = nics::open(eal, [port, &plan.ports[*peer]])?;
+                open[index] = Some(first);
+                open[*peer] = Some(second);
+            }
         }
     }
     let open: Vec<OpenPort> = open.into_iter().flatten().collect();
@@ -136,11 +164,7 @@ fn device_port(eal: &Eal, plan: &PortPlan, device: &str) -> Result<OpenPort, Ope
             port: plan.name.clone(),
             source,
         })?;
-    Ok(OpenPort {
-        port,
-        pool,
-        queues: queues.into_iter().map(Some).collect(),
-    })
+    Ok(OpenPort::new(port, queues))
 }
 
 fn link_ports(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenError> {
@@ -152,15 +176,15 @@ fn link_ports(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenErr
             port: plans[0].name.clone(),
             source,
         })?;
-    let open = |(port, queues): poll::LinkEnd, pool| OpenPort {
-        port,
-        pool,
-        queues: queues.into_iter().map(Some).collect(),
-    };
-    Ok([open(first, pools[0]), open(second, pools[1])])
+    let open = |(port, queues): poll::LinkEnd| OpenPort::new(port, queues);
+    Ok([open(first), open(second)])
 }
 
-fn pool(eal: &Eal, plan: &PortPlan, numa_node: Option<u32>) -> Result<Mempool, OpenError> {
+pub(super) fn pool(
+    eal: &Eal,
+    plan: &PortPlan,
+    numa_node: Option<u32>,
+) -> Result<Mempool, OpenError> {
     let config = MempoolConfig {
         name: format!("stoq_{}", plan.name),
         mbufs: plan.pool.mbufs,
@@ -174,7 +198,7 @@ fn pool(eal: &Eal, plan: &PortPlan, numa_node: Option<u32>) -> Result<Mempool, O
     })
 }
 
-fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
+pub(super) fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
     PortConfig {
         mtu: plan.mtu,
         queues: plan.queues,

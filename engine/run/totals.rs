@@ -82,6 +82,11 @@ impl Outcome {
                     handover_full: shard.counters.dropped_handover_full.get(),
                 })
                 .collect(),
+            nics: self
+                .nics
+                .iter()
+                .map(|(port, stats)| (port.clone(), stats.iter().collect()))
+                .collect(),
             steering: plan
                 .ports
                 .iter()
