@@ -30,6 +30,7 @@ mod lane;
 mod lcore;
 #[allow(unsafe_code, reason = "makes rings and ports over them")]
 mod link;
+pub mod offload;
 #[allow(unsafe_code, reason = "calls ethdev")]
 mod port;
 #[allow(unsafe_code, reason = "polls a device's queues")]

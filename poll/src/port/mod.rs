@@ -14,6 +14,7 @@ use dpdk_sys as sys;
 use hugepages::Mempool;
 
 use crate::eal::{Eal, error_text};
+use crate::offload::{Buffers, OffloadConfig, Offloads, negotiate};
 use crate::queue::{QueuePair, RxQueue, TxQueue};
 use crate::wire::MacAddr;
 use rss::Wanted;
@@ -82,8 +83,12 @@ pub struct PortConfig {
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue; the device may round it.
     pub tx_descriptors: u16,
-    /// Where received frames are put; its data room holds a whole frame of `mtu`.
+    /// Where received frames are put. A data room that is smaller than a frame of `mtu` takes a device that scatters.
     pub pool: Mempool,
+    /// Where frames to send are built; its data room holds a whole frame of `mtu`. Usually the same as `pool`.
+    pub tx_pool: Mempool,
+    /// What the device is asked to do.
+    pub offload: OffloadConfig,
     /// The key of receive side scaling, cut or repeated to the length the device takes; [`DEFAULT_RSS_KEY`] without
     /// one. It matters with several queues on a device that has RSS.
     pub rss_key: Option<Vec<u8>>,
@@ -96,13 +101,21 @@ pub struct Port {
     device: Arc<Device>,
 }
 
+/// Packet memory of a port.
+#[derive(Debug, Clone, Copy)]
+struct Pools {
+    rx: Mempool,
+    tx: Mempool,
+}
+
 /// The device behind a port; closed on drop.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) info: PortInfo,
     mac: MacAddr,
     mtu: u16,
-    pool: Mempool,
+    pools: Pools,
+    pub(crate) offloads: Offloads,
     /// What RSS was asked to do. `rte_eth_dev_configure` keeps the pointer to its key, and drivers go back to it when they
     /// start or reset the device: it stays where it is until the device is closed.
     wanted: Option<Wanted>,
@@ -115,7 +128,8 @@ impl Port {
     /// Configures and starts the device called `name`, and hands out its queue pairs, once each.
     ///
     /// # Errors
-    /// No such device, more queues or a larger MTU than it has, or a DPDK call that failed.
+    /// No such device, more queues or a larger MTU than it has, an offload that it does not have, or a DPDK call that
+    /// failed.
     pub fn open(
         eal: &Eal,
         name: &str,
@@ -139,22 +153,34 @@ impl Port {
             let _turn = control();
             info::info(id, name)?
         };
-        let wanted = Wanted::new(&info, config.queues, config.rss_key.as_deref());
         // From here on the device is ours to close, whatever fails.
         OPEN.fetch_add(1, Ordering::SeqCst);
         let mut device = Device {
             info,
             mac: MacAddr([0; 6]),
             mtu: config.mtu,
-            pool: config.pool,
-            wanted,
+            pools: Pools {
+                rx: config.pool,
+                tx: config.tx_pool,
+            },
+            offloads: Offloads::default(),
+            wanted: None,
             rss: None,
             _rings: rings,
         };
+        device.offloads = negotiate(&device.info, &config.offload, config.buffers())?;
+        if device.offloads.rss {
+            device.wanted = Wanted::new(&device.info, config.queues, config.rss_key.as_deref());
+        }
         let ready = {
             let _turn = control();
-            let Device { info, wanted, .. } = &mut device;
-            Setup::new(info, config, wanted.as_mut()).run(is_link)?
+            let Device {
+                info,
+                offloads,
+                wanted,
+                ..
+            } = &mut device;
+            Setup::new(info, config, offloads, wanted.as_mut()).run(is_link)?
         };
         device.mac = ready.mac;
         device.rss = ready.rss;
@@ -189,7 +215,17 @@ impl Port {
 
     /// Where received frames are put.
     pub fn pool(&self) -> Mempool {
-        self.device.pool
+        self.device.pools.rx
+    }
+
+    /// Where frames to send are built.
+    pub fn tx_pool(&self) -> Mempool {
+        self.device.pools.tx
+    }
+
+    /// What the device was asked to do, and why not more.
+    pub fn offloads(&self) -> &Offloads {
+        &self.device.offloads
     }
 
     /// Receive side scaling as the device does it: read back after it was set. `None` with one queue, and where the
@@ -239,6 +275,17 @@ impl Port {
             call: "rte_eth_allmulticast_enable",
             reason: error_text(all),
         })
+    }
+}
+
+impl PortConfig {
+    fn buffers(&self) -> Buffers {
+        Buffers {
+            mtu: self.mtu,
+            queues: self.queues,
+            rx_data_room: self.pool.data_room(),
+            tx_data_room: self.tx_pool.data_room(),
+        }
     }
 }
 
