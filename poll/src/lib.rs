@@ -32,6 +32,7 @@ mod lcore;
 mod link;
 #[allow(unsafe_code, reason = "calls ethdev")]
 mod port;
+pub mod profile;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
 mod relay;
@@ -39,6 +40,8 @@ mod relay;
 pub mod telemetry;
 mod toeplitz;
 mod transport;
+#[allow(unsafe_code, reason = "reads the time stamp counter")]
+mod tsc;
 pub mod wire;
 mod worker;
 
@@ -59,4 +62,5 @@ pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
 pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
+pub use tsc::tsc_hz;
 pub use worker::{Worker, drain_queues};
