@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
+use poll::profile::Profiler;
 use poll::{
     Control, Emulation, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair,
     TxPath, Worker, wire,
@@ -29,6 +30,8 @@ pub(super) struct Seat {
     counters: Arc<LaneCounters>,
     /// Emulated NICs that the shard's lcore drives: those of the link whose first port it is the first shard of.
     emulation: Option<Emulation>,
+    /// Whether its turns are timed.
+    profile: bool,
 }
 
 impl Seat {
@@ -40,7 +43,11 @@ impl Seat {
             source,
         })?;
         let host = Host::new(self.host, now);
-        Ok(Lane::new(self.queue, host, shard, self.lane, self.counters))
+        let lane = Lane::new(self.queue, host, shard, self.lane, self.counters);
+        Ok(match self.profile {
+            true => lane.profiled_by(Profiler::new()),
+            false => lane,
+        })
     }
 }
 
@@ -114,6 +121,7 @@ fn seat(
         queue,
         counters,
         emulation: port.emulation.take(),
+        profile: plan.run.profile,
     }
 }
 

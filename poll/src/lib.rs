@@ -33,6 +33,7 @@ mod nic;
 pub mod offload;
 #[allow(unsafe_code, reason = "calls ethdev")]
 mod port;
+pub mod profile;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
 mod random;
@@ -46,6 +47,8 @@ mod ring;
 pub mod telemetry;
 mod toeplitz;
 mod transport;
+#[allow(unsafe_code, reason = "reads the time stamp counter")]
+mod tsc;
 pub mod wire;
 mod worker;
 
@@ -67,4 +70,5 @@ pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
 pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
+pub use tsc::tsc_hz;
 pub use worker::{Worker, drain_queues};
