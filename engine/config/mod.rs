@@ -11,6 +11,7 @@ mod client;
 mod connection_ids;
 mod error;
 mod listener;
+mod offload;
 mod port;
 mod scalar;
 mod settings;
@@ -32,7 +33,8 @@ pub use listener::{
     Anchors, ClientAuth, EchoService, HqService, Identity, Listener, OneOrMore, PerfService,
     Services,
 };
-pub use port::{Checksum, Idle, Mbufs, Memory, Port, Shard, TxPath};
+pub use offload::{Offload, OffloadMode, Vlan};
+pub use port::{DataRoom, Idle, Mbufs, Memory, Port, Shard, TxPath};
 pub use scalar::OrOff;
 pub use settings::{Limits, Metrics, Run};
 pub use source::Source;
