@@ -139,10 +139,6 @@ fn one(
     names::port(source, &at("name"), &port.name)?;
     let kind = kind(config, source, eal, index)?;
     let is_link = matches!(kind, PortKind::Link { .. });
-    if port.checksum.is_some() {
-        let message = "this key is no more: use `offload: { tx_checksum: …, rx_checksum: … }`";
-        return Err(source.error(at("checksum"), message));
-    }
     let tx_path = match port.tx_path {
         TxPath::Auto if is_link => TxPathPlan::Scratch,
         TxPath::Auto | TxPath::InPlace => TxPathPlan::InPlace,

@@ -51,7 +51,7 @@ pub use echo::Echo;
 pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lane::{Lane, LaneConfig};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
-pub use link::{LinkEnd, link};
+pub use link::{LinkEnd, link, link_info};
 pub use port::{
     DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,
     ports, rss_type_names, rx_offload_name, tx_offload_name,
