@@ -5,13 +5,15 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use poll::{Eal, LinkEnd, NicConfig, NicStats, WireConfig};
 use tracing::info;
 
-use super::ports::{OpenError, OpenPort, config, pool};
+use super::ports::{OpenError, OpenPort, config, pools};
 use crate::plan::{Misbehaviour, NicOffload, NicPlan, Plan, PortKind, PortPlan, WirePlan};
 
 /// Opens both ends of a link with emulated NICs. The first has the model.
 pub(super) fn open(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenError> {
-    let pools = [pool(eal, plans[0], None)?, pool(eal, plans[1], None)?];
-    let configs = [config(plans[0], pools[0]), config(plans[1], pools[1])];
+    let configs = [
+        config(plans[0], pools(eal, plans[0], None)?),
+        config(plans[1], pools(eal, plans[1], None)?),
+    ];
     let names = plans.map(|plan| plan.name.as_str());
     let nics = plans.map(|plan| nic(plan).map(nic_config).unwrap_or_default());
     let (ends, mut emulation) = poll::emulated(eal, names, [&configs[0], &configs[1]], nics)

@@ -11,8 +11,9 @@ use common::{Setup, Wire};
 use hugepages::{Mempool, MempoolConfig, PacketAlloc};
 use poll::offload::OffloadConfig;
 use poll::{
-    Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
-    LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker, drain_queues,
+    BURST_DEFAULT, Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters,
+    LaneStats, LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker,
+    drain_queues,
     host::{Host, HostConfig, HostRole},
     link,
 };
@@ -135,6 +136,7 @@ fn exchange(
         rx_copybreak: copybreak,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let counters = [
@@ -262,6 +264,7 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_copybreak: 256,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let mut host = host(right_port.mac(), RIGHT, CALLER_PORT);

@@ -10,11 +10,14 @@
 //! grant. That a device *keeps* its word is seen on the wire alone; segmentation has a self-test for that.
 
 mod drivers;
+mod frames;
 mod negotiate;
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub use frames::ChecksumVerdict;
+pub(crate) use frames::FrameOffloads;
 pub use negotiate::negotiate;
 
 use crate::wire::Checksum;
