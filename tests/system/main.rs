@@ -14,6 +14,7 @@ mod aioquic_over_tap;
 mod bad_input;
 mod device_trouble;
 mod devices;
+mod emulated;
 mod http3_over_tap;
 mod loopback;
 mod metrics;
