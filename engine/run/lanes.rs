@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
+use poll::offload::PacingClock;
 use poll::{
-    Control, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair, TxPath,
-    Worker, wire,
+    Control, Eal, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair,
+    TxPath, Worker, wire,
 };
 use tracing::{info, warn};
 
@@ -44,6 +45,7 @@ impl Seat {
 
 /// What the lanes of a plan's shards are made of, in its order.
 pub(super) fn seats(
+    eal: &Eal,
     plan: &Plan,
     shards: Shards,
     ports: &mut [OpenPort],
@@ -54,6 +56,7 @@ pub(super) fn seats(
     shards
         .map(|((index, config), counters)| {
             seat(
+                eal,
                 plan,
                 index,
                 config,
@@ -66,6 +69,7 @@ pub(super) fn seats(
 }
 
 fn seat(
+    eal: &Eal,
     plan: &Plan,
     index: usize,
     mut shard: ShardConfig,
@@ -88,8 +92,10 @@ fn seat(
     if host.role == HostRole::Primary {
         announce(&host, port, port_plan);
     }
+    let clock = clock(eal, port, port_plan);
+    shard.paced_by_device = clock.is_some();
     let lane = LaneConfig {
-        pool: port.pool,
+        pool: port.port.tx_pool(),
         rx_pool,
         tx_path: match port_plan.tx_path {
             TxPathPlan::InPlace => TxPath::InPlace,
@@ -98,6 +104,8 @@ fn seat(
         rx_copybreak: usize::from(port_plan.rx_copybreak),
         pool_low_mark: port_plan.pool.low_mark as usize,
         udp_payload_max: port_plan.udp_payload_max,
+        segments_max: port.port.offloads().segments_max,
+        clock,
         relay: shared.take_relay(index),
     };
     // The plan gives each queue to one shard, and the port has as many as the plan says.
@@ -112,6 +120,18 @@ fn seat(
         queue,
         counters,
     }
+}
+
+/// The clock by which the device sends, if it is to send on time.
+fn clock(eal: &Eal, port: &OpenPort, plan: &PortPlan) -> Option<PacingClock> {
+    if !port.port.offloads().pacing {
+        return None;
+    }
+    let clock = PacingClock::new(eal.up(), &port.port);
+    if clock.is_none() {
+        warn!(port = %plan.name, "the device does not tell the time: the engine paces, not the device");
+    }
+    clock
 }
 
 /// Tells the device and the log of a port's addresses: those of a host like the one that will be on its first queue.

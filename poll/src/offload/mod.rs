@@ -11,11 +11,14 @@
 
 mod drivers;
 mod negotiate;
+mod pacing;
+pub(crate) mod segmentation;
 
 use std::borrow::Cow;
 use std::fmt;
 
 pub use negotiate::negotiate;
+pub use pacing::PacingClock;
 
 use crate::wire::Checksum;
 
