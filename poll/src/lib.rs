@@ -36,6 +36,7 @@ mod port;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
 mod relay;
+pub mod selftest;
 #[allow(unsafe_code, reason = "answers through DPDK's telemetry")]
 pub mod telemetry;
 mod toeplitz;
