@@ -50,8 +50,8 @@ impl PacingClock {
     /// no room for it.
     pub fn new(eal: EalUp, port: &Port) -> Option<Self> {
         let field = DynField::tx_timestamp(eal)?;
-        let source = match None::<Instant> {
-            Some(epoch) => Source::Since(epoch),
+        let source = match port.nic_clock() {
+            Some(clock) => Source::Since(clock.epoch()),
             None => Source::Device(port.clone()),
         };
         let first = source.read()?;
