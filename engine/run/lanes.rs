@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
-use poll::offload::PacingClock;
+use poll::offload::{PacingClock, RxChecksum};
 use poll::{
     Control, Eal, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair,
-    TxPath, Worker, wire,
+    TxPath, Worker,
 };
 use tracing::{info, warn};
 
 use super::ports::OpenPort;
 use super::shared::Shared;
 use super::{RunError, Shards};
-use crate::plan::{ChecksumPlan, Idle, Plan, PortKind, PortPlan, ShardPlan, TxPathPlan};
+use crate::plan::{Idle, Plan, PortKind, PortPlan, ShardPlan, TxPathPlan};
 use crate::shard::{Shard, ShardConfig};
 use crate::steering::RssQueue;
 
@@ -82,7 +82,7 @@ fn seat(
     // What crosses a link stays in the mbuf that the other end built it in.
     let rx_pool = match port_plan.kind {
         PortKind::Device(_) => ports[shard_plan.port].pool,
-        PortKind::Link { peer } => ports[peer].pool,
+        PortKind::Link { peer } => ports[peer].tx_pool,
     };
     let port = &mut ports[shard_plan.port];
     shard.client_ports.rss = rss(port, port_plan, shard_plan);
@@ -95,7 +95,7 @@ fn seat(
     let clock = clock(eal, port, port_plan);
     shard.paced_by_device = clock.is_some();
     let lane = LaneConfig {
-        pool: port.port.tx_pool(),
+        pool: port.tx_pool,
         rx_pool,
         tx_path: match port_plan.tx_path {
             TxPathPlan::InPlace => TxPath::InPlace,
@@ -106,6 +106,7 @@ fn seat(
         udp_payload_max: port_plan.udp_payload_max,
         segments_max: port.port.offloads().segments_max,
         clock,
+        burst: usize::from(port_plan.burst),
         relay: shared.take_relay(index),
     };
     // The plan gives each queue to one shard, and the port has as many as the plan says.
@@ -159,10 +160,7 @@ fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> 
 
 fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: UdpPorts) -> HostConfig {
     let port = &plan.ports[shard.port];
-    let (verify_checksums, tx_checksum) = match port.checksum {
-        ChecksumPlan::Software => (true, wire::Checksum::Software),
-        ChecksumPlan::Skip => (false, wire::Checksum::Skip),
-    };
+    let offloads = open.port.offloads();
     HostConfig {
         // One host speaks for the port: that of the queue which devices give neighbour discovery to.
         role: match shard.queue {
@@ -175,8 +173,8 @@ fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: UdpPo
         accept_router_advertisements: port.router_advertisements,
         mtu: port.mtu,
         udp_ports,
-        verify_checksums,
-        tx_checksum,
+        verify_checksums: offloads.rx_checksum != RxChecksum::Skip,
+        tx_checksum: offloads.tx_checksum,
         neighbours_max: plan.limits.neighbours as usize,
         waiting_datagrams_max: plan.limits.waiting_datagrams as usize,
         // Hash keys of the standard library are random in every process.

@@ -243,7 +243,11 @@ fn drive_on(
     }
 
     let devices = ports.iter().map(|port| port.port.stats()).collect();
-    let pools: Vec<Mempool> = ports.iter().map(|port| port.pool).collect();
+    let mut pools: Vec<Mempool> = ports
+        .iter()
+        .flat_map(|port| [port.pool, port.tx_pool])
+        .collect();
+    pools.dedup_by_key(|pool| pool.as_ptr());
     drop(shown);
     drop(ports);
     await_mbufs(&pools);

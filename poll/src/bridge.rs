@@ -44,8 +44,9 @@ pub(crate) struct RxBridge {
     copybreak: usize,
     /// Fewer free mbufs than this, and received payloads are copied so that the device does not starve.
     low_mark: usize,
-    /// Lanes that take from the pool: between two looks they are not to get below the mark together.
-    lanes: usize,
+    /// What all lanes that take from the pool take in a turn: between two looks they are not to get below the mark
+    /// together.
+    burst_of_all: usize,
     pressure: bool,
     until_look: usize,
     /// Buffers whose payload was copied or dropped; given back together.
@@ -53,13 +54,18 @@ pub(crate) struct RxBridge {
 }
 
 impl RxBridge {
-    pub(crate) fn new(pool: Mempool, copybreak: usize, low_mark: usize, lanes: usize) -> Self {
+    pub(crate) fn new(
+        pool: Mempool,
+        copybreak: usize,
+        low_mark: usize,
+        burst_of_all: usize,
+    ) -> Self {
         Self {
             pool,
             zero_copy: hugepages::is_installed(),
             copybreak,
             low_mark,
-            lanes,
+            burst_of_all: burst_of_all.max(1),
             pressure: false,
             until_look: 0,
             spent: Burst::new(),
@@ -72,7 +78,7 @@ impl RxBridge {
             let free = self.pool.free_in_ring() as usize;
             self.pressure = free < self.low_mark;
             let above = free.saturating_sub(self.low_mark);
-            self.until_look = (above / (BURST * self.lanes)).clamp(1, PRESSURE_BURSTS);
+            self.until_look = (above / self.burst_of_all).clamp(1, PRESSURE_BURSTS);
         }
         self.until_look -= 1;
         stats.pool_pressure += u64::from(self.pressure);
@@ -103,6 +109,14 @@ impl RxBridge {
         let bytes = mbuf.copy_range(payload).unwrap_or_default();
         self.discard(mbuf);
         bytes
+    }
+
+    /// The frame in a chain of mbufs, copied into one piece. `None` when it is longer than `len_max`, or than its mbufs.
+    pub(crate) fn linearise(&mut self, mbuf: Mbuf, len_max: usize) -> Option<BytesMut> {
+        let len = mbuf.packet_len();
+        let frame = (len <= len_max).then(|| mbuf.copy_range(0..len)).flatten();
+        self.discard(mbuf);
+        frame
     }
 
     /// Gives `mbuf` back with the others of its burst.
@@ -159,11 +173,12 @@ impl TxBridge {
         path: TxPath,
         payload_max: usize,
         segments_max: usize,
+        burst: usize,
     ) -> Self {
         Self {
             pool,
             in_place: path == TxPath::InPlace && hugepages::is_installed(),
-            blanks: Burst::new(),
+            blanks: Burst::with_limit(burst),
             spare: None,
             scratch: Vec::with_capacity(payload_max * segments_max),
             payload_max,
@@ -178,7 +193,7 @@ impl TxBridge {
             return Some(mbuf);
         }
         if self.blanks.is_empty() {
-            self.blanks.alloc(self.pool, BURST);
+            self.blanks.alloc(self.pool, self.blanks.limit());
         }
         self.blanks.pop()
     }

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Buf;
 use hugepages::{Burst, Mbuf, Mempool};
 use tracing::warn;
 
@@ -12,23 +13,23 @@ use crate::counters::{LaneCounters, LaneStats};
 use crate::deadline::earlier;
 use crate::host::{Audience, Host, HostRole, Route, Verdict};
 use crate::idle::SLEEP_MAX;
-use crate::offload::{PacingClock, segmentation};
+use crate::offload::{ChecksumVerdict, FrameOffloads, PacingClock, segmentation};
 use crate::queue::{BURST, QueuePair};
 use crate::relay::{RELAYED_MAX, Relay};
 use crate::transport::{Datagram, Transmit, Transport};
-use crate::wire::DropReason;
+use crate::wire::{DropReason, MacAddr};
 
 /// Turns between two publications of the counters.
 const PUBLISH_TURNS: u64 = 256;
-/// Times that the transport is asked for datagrams in one turn and lane. Those that find no neighbour take no place in
-/// the burst, so the burst alone would not bound the turn.
-const PULLS_MAX: usize = 2 * BURST;
-/// Datagrams after which the transport is not asked for more in one turn and lane, where several are sent in one mbuf:
-/// received frames wait meanwhile.
-const DATAGRAMS_MAX: usize = 4 * BURST;
-/// Frames of the host itself in one turn. The rest of the burst is the transport's: neighbours that keep asking cannot
+/// Times that the transport is asked for datagrams in one turn and lane, in bursts. Those that find no neighbour take no
+/// place in the burst, so the burst alone would not bound the turn.
+const PULLED_BURSTS_MAX: usize = 2;
+/// Datagrams after which the transport is not asked for more in one turn and lane, in bursts, where several are sent in
+/// one mbuf: received frames wait meanwhile.
+const DATAGRAM_BURSTS_MAX: usize = 4;
+/// Of how many frames of a burst one may be the host's own. The rest is the transport's: neighbours that keep asking cannot
 /// silence it.
-const HOST_FRAMES_MAX: usize = BURST / 4;
+const HOST_SHARE: usize = 4;
 /// How long frames that the device refuses are offered to it after the end of the loop.
 const FLUSH_MAX: Duration = Duration::from_millis(50);
 
@@ -52,6 +53,8 @@ pub struct LaneConfig {
     pub segments_max: u16,
     /// The clock by which the device sends frames that are given a departure; none where it sends at once.
     pub clock: Option<PacingClock>,
+    /// Frames received, and frames sent, in one turn at most: 1 to [`BURST`], 32 as a rule ([`BURST_DEFAULT`](crate::BURST_DEFAULT)).
+    pub burst: usize,
     /// Joins the host with those on the other queues of its port; none on a port with one queue.
     pub relay: Option<Relay>,
 }
@@ -64,6 +67,9 @@ pub struct Lane<T> {
     transport: T,
     rx: RxBridge,
     tx: TxBridge,
+    offloads: FrameOffloads,
+    /// Longest frame that is received in several pieces, bytes.
+    frame_max: usize,
     received: Burst<BURST>,
     /// Frames for the device; what it refuses stays first in line.
     outgoing: Burst<BURST>,
@@ -90,7 +96,10 @@ impl<T: Transport> Lane<T> {
         counters: Arc<LaneCounters>,
     ) -> Self {
         let lanes = config.relay.as_ref().map_or(1, Relay::lanes);
+        let offloads = FrameOffloads::new(queue.offloads(), host.tx_checksum());
         Self {
+            offloads,
+            frame_max: queue.frame_max(),
             queue,
             host,
             transport,
@@ -98,16 +107,17 @@ impl<T: Transport> Lane<T> {
                 config.rx_pool,
                 config.rx_copybreak,
                 config.pool_low_mark,
-                lanes,
+                lanes * config.burst,
             ),
             tx: TxBridge::new(
                 config.pool,
                 config.tx_path,
                 usize::from(config.udp_payload_max),
                 usize::from(config.segments_max),
+                config.burst,
             ),
-            received: Burst::new(),
-            outgoing: Burst::new(),
+            received: Burst::with_limit(config.burst),
+            outgoing: Burst::with_limit(config.burst),
             segments_max: usize::from(config.segments_max),
             clock: config.clock,
             relay: config.relay,
@@ -184,28 +194,13 @@ impl<T: Transport> Lane<T> {
         self.stats.rx_frames += count as u64;
         self.rx.begin(&mut self.stats);
         let mut shared = 0;
-        while let Some(mbuf) = self.received.pop() {
-            if mbuf.segment_count() != 1 {
-                self.stats.drops.count(DropReason::Chained);
-                self.rx.discard(mbuf);
-                continue;
-            }
-            match self.host.receive(now, mbuf.data()) {
-                Verdict::Udp { path, ecn, payload } => {
-                    let payload = self.rx.lift(mbuf, payload, &mut self.stats);
-                    self.transport.receive(now, Datagram { path, ecn, payload });
+        while let Some(mut mbuf) = self.received.pop() {
+            match self.offloads.admit(&mut mbuf) {
+                Ok(checksum) if mbuf.segment_count() == 1 => {
+                    self.take(now, mbuf, checksum, &mut shared);
                 }
-                Verdict::Consumed => {
-                    self.stats.rx_icmpv6 += 1;
-                    self.rx.discard(mbuf);
-                }
-                Verdict::Shared(audience) => {
-                    self.stats.rx_icmpv6 += 1;
-                    shared += 1;
-                    self.share(mbuf.data(), audience, shared);
-                    self.rx.discard(mbuf);
-                }
-                Verdict::Dropped(reason) => {
+                Ok(checksum) => self.take_chain(now, mbuf, checksum, &mut shared),
+                Err(reason) => {
                     self.stats.drops.count(reason);
                     self.rx.discard(mbuf);
                 }
@@ -213,6 +208,60 @@ impl<T: Transport> Lane<T> {
         }
         self.rx.end();
         count
+    }
+
+    #[inline]
+    fn take(&mut self, now: Instant, mbuf: Mbuf, checksum: ChecksumVerdict, shared: &mut usize) {
+        match self.host.receive_checked(now, mbuf.data(), checksum) {
+            Verdict::Udp { path, ecn, payload } => {
+                let payload = self.rx.lift(mbuf, payload, &mut self.stats);
+                self.transport.receive(now, Datagram { path, ecn, payload });
+            }
+            other => {
+                self.conclude(other, mbuf.data(), shared);
+                self.rx.discard(mbuf);
+            }
+        }
+    }
+
+    /// A frame that came in several mbufs is copied into one piece first.
+    #[inline(never)]
+    fn take_chain(
+        &mut self,
+        now: Instant,
+        mbuf: Mbuf,
+        checksum: ChecksumVerdict,
+        shared: &mut usize,
+    ) {
+        let Some(mut frame) = self.rx.linearise(mbuf, self.frame_max) else {
+            self.stats.drops.count(DropReason::Chained);
+            return;
+        };
+        match self.host.receive_checked(now, &frame, checksum) {
+            Verdict::Udp { path, ecn, payload } => {
+                self.stats.rx_bytes += payload.len() as u64;
+                self.stats.rx_copied += 1;
+                frame.truncate(payload.end);
+                frame.advance(payload.start);
+                let payload = frame;
+                self.transport.receive(now, Datagram { path, ecn, payload });
+            }
+            other => self.conclude(other, &frame, shared),
+        }
+    }
+
+    /// What is to be done with a frame that is no datagram. `shared` counts those of this turn.
+    fn conclude(&mut self, verdict: Verdict, frame: &[u8], shared: &mut usize) {
+        match verdict {
+            Verdict::Udp { .. } => {}
+            Verdict::Consumed => self.stats.rx_icmpv6 += 1,
+            Verdict::Shared(audience) => {
+                self.stats.rx_icmpv6 += 1;
+                *shared += 1;
+                self.share(frame, audience, *shared);
+            }
+            Verdict::Dropped(reason) => self.stats.drops.count(reason),
+        }
     }
 
     /// Hands a frame to the lanes on other queues of the port: it is the `nth` of this turn.
@@ -266,7 +315,7 @@ impl<T: Transport> Lane<T> {
         if self.host.timeout().is_none_or(|due| due > now) {
             return true;
         }
-        for _ in 0..HOST_FRAMES_MAX {
+        for _ in 0..(self.outgoing.limit() / HOST_SHARE).max(1) {
             if self.outgoing.is_full() {
                 break;
             }
@@ -282,8 +331,12 @@ impl<T: Transport> Lane<T> {
                 break;
             };
             mbuf.truncate(len);
-            // There is room, as asked above.
-            let _ = self.outgoing.push(mbuf);
+            if self.offloads.dress_other(&mut mbuf) {
+                // There is room, as asked above.
+                let _ = self.outgoing.push(mbuf);
+            } else {
+                self.stats.drops.count(DropReason::TxGrew);
+            }
         }
         true
     }
@@ -291,10 +344,10 @@ impl<T: Transport> Lane<T> {
     /// Datagrams of the transport, while the burst has room. False when no mbuf was free.
     #[inline]
     fn pull_transport(&mut self, now: Instant) -> bool {
-        let segments_max = self.segments_max;
+        let (burst, segments_max) = (self.outgoing.limit(), self.segments_max);
         let mut datagrams = 0;
-        for _ in 0..PULLS_MAX {
-            if self.outgoing.is_full() || datagrams >= DATAGRAMS_MAX {
+        for _ in 0..PULLED_BURSTS_MAX * burst {
+            if self.outgoing.is_full() || datagrams >= DATAGRAM_BURSTS_MAX * burst {
                 break;
             }
             let Some(mbuf) = self.tx.blank() else {
@@ -330,18 +383,16 @@ impl<T: Transport> Lane<T> {
             transmit.datagram_size(),
         );
         let refused = match route {
-            Route::Ready { mac, source } => match prepend_headers(&mut mbuf) {
-                Some((headers, payload)) => {
-                    self.host
-                        .write_headers(headers, mac, source, transmit, payload);
+            Route::Ready { mac, source } => {
+                if self.put_headers(&mut mbuf, mac, source, transmit) {
                     self.request(&mut mbuf, transmit);
                     self.count_sent(transmit, in_place);
                     // There is room: the caller has asked.
                     let _ = self.outgoing.push(mbuf);
                     return;
                 }
-                None => Some(DropReason::TxGrew),
-            },
+                Some(DropReason::TxGrew)
+            }
             Route::Waiting { source } => {
                 self.park(now, transmit, source, mbuf.data());
                 None
@@ -355,7 +406,24 @@ impl<T: Transport> Lane<T> {
         self.tx.put_back(mbuf);
     }
 
-    /// Says in the mbuf what the device is to do with it.
+    /// Makes a frame of a datagram. False when there is no room in front of it.
+    #[inline]
+    fn put_headers(
+        &self,
+        mbuf: &mut Mbuf,
+        mac: MacAddr,
+        source: Ipv6Addr,
+        transmit: &Transmit,
+    ) -> bool {
+        let Some((headers, payload)) = prepend_headers(mbuf) else {
+            return false;
+        };
+        self.host
+            .write_headers(headers, mac, source, transmit, payload);
+        self.offloads.dress_datagram(mbuf)
+    }
+
+    /// Says in the mbuf what the device is to do with it besides.
     #[inline]
     fn request(&self, mbuf: &mut Mbuf, transmit: &Transmit) {
         if let Some(size) = transmit.segment_size {

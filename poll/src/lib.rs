@@ -64,7 +64,7 @@ pub use port::{
     DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,
     ports, rss_type_names, rx_offload_name, tx_offload_name,
 };
-pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
+pub use queue::{BURST, BURST_DEFAULT, QueuePair, RxQueue, TxQueue};
 pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};

@@ -11,8 +11,9 @@ use common::{Setup, Wire};
 use hugepages::{Mempool, MempoolConfig, PacketAlloc};
 use poll::offload::OffloadConfig;
 use poll::{
-    Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
-    LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker, drain_queues,
+    BURST_DEFAULT, Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters,
+    LaneStats, LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker,
+    drain_queues,
     host::{Host, HostConfig, HostRole},
     link,
 };
@@ -144,6 +145,7 @@ fn exchange(
         udp_payload_max: 1452,
         segments_max: 1,
         clock: None,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let counters = [
@@ -280,6 +282,7 @@ fn stall(eal: &Eal, pool: Mempool) {
         udp_payload_max: 1452,
         segments_max: 1,
         clock: None,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let mut host = host(right_port.mac(), RIGHT, CALLER_PORT);

@@ -29,7 +29,8 @@ fn offloads_are_seen_on_the_wire() {
     a_cut_cable_gives_no_answer(&eal, pools);
     a_device_from_which_nothing_comes_back(&eal, pools);
     both_roles_of_memif(&eal, pools);
-    eal.cleanup().expect("every port is closed, every mbuf at home");
+    eal.cleanup()
+        .expect("every port is closed, every mbuf at home");
 }
 
 /// What all ports here share: mbufs for ordinary frames, and for what is to be cut.
@@ -71,7 +72,10 @@ impl Pools {
     }
 
     fn end(self, eal: &Eal, (port, queues): LinkEnd) -> TestEnd {
-        let clock = port.offloads().pacing.then(|| PacingClock::new(eal.up(), &port));
+        let clock = port
+            .offloads()
+            .pacing
+            .then(|| PacingClock::new(eal.up(), &port));
         TestEnd {
             clock: clock.flatten(),
             port,
@@ -106,10 +110,27 @@ fn a_link_offers_nothing_and_passes_frames(eal: &Eal, pools: Pools) {
     let ends = link(eal, ["selflink0", "selflink1"], [&config; 2]).expect("a link");
     let mut ends = ends.map(|end| pools.end(eal, end));
     let findings = run(&mut ends, PATIENCE, &mut |_| {});
-    assert_eq!(of(&findings, "frames").verdict, Verdict::Ok, "{findings:#?}");
-    assert_eq!(of(&findings, "scatter").verdict, Verdict::Ok, "{findings:#?}");
-    for offload in ["tx_checksum", "udp_segmentation", "vlan_insert", "hardware_pacing"] {
-        assert_eq!(of(&findings, offload).verdict, Verdict::NotOffered, "{offload}");
+    assert_eq!(
+        of(&findings, "frames").verdict,
+        Verdict::Ok,
+        "{findings:#?}"
+    );
+    assert_eq!(
+        of(&findings, "scatter").verdict,
+        Verdict::Ok,
+        "{findings:#?}"
+    );
+    for offload in [
+        "tx_checksum",
+        "udp_segmentation",
+        "vlan_insert",
+        "hardware_pacing",
+    ] {
+        assert_eq!(
+            of(&findings, offload).verdict,
+            Verdict::NotOffered,
+            "{offload}"
+        );
     }
 }
 
@@ -125,13 +146,24 @@ fn on_nics(eal: &Eal, pools: Pools, names: [&str; 2], nics: [NicConfig; 2]) -> V
 }
 
 fn an_honest_nic_does_everything(eal: &Eal, pools: Pools) {
-    let findings = on_nics(eal, pools, ["honest0", "honest1"], [NicConfig::default(), NicConfig::default()]);
+    let findings = on_nics(
+        eal,
+        pools,
+        ["honest0", "honest1"],
+        [NicConfig::default(), NicConfig::default()],
+    );
     assert_eq!(findings.len(), 18);
     for finding in &findings {
         assert_eq!(finding.verdict, Verdict::Ok, "{finding:?}");
     }
-    assert_eq!(of(&findings, "udp_segmentation").seen, "4 datagrams, sums right");
-    assert_eq!(of(&findings, "scatter").seen, "9000 bytes whole, in mbufs: 5");
+    assert_eq!(
+        of(&findings, "udp_segmentation").seen,
+        "4 datagrams, sums right"
+    );
+    assert_eq!(
+        of(&findings, "scatter").seen,
+        "9000 bytes whole, in mbufs: 5"
+    );
 }
 
 fn a_nic_that_fragments_is_found_out(eal: &Eal, pools: Pools) {
@@ -139,10 +171,21 @@ fn a_nic_that_fragments_is_found_out(eal: &Eal, pools: Pools) {
         fragments: true,
         ..NicConfig::default()
     };
-    let findings = on_nics(eal, pools, ["liar0", "honest2"], [liar, NicConfig::default()]);
-    let lies: Vec<_> = findings.iter().filter(|f| f.verdict == Verdict::Lies).collect();
+    let findings = on_nics(
+        eal,
+        pools,
+        ["liar0", "honest2"],
+        [liar, NicConfig::default()],
+    );
+    let lies: Vec<_> = findings
+        .iter()
+        .filter(|f| f.verdict == Verdict::Lies)
+        .collect();
     assert_eq!(lies.len(), 1, "{lies:#?}");
-    assert_eq!((lies[0].port.as_str(), lies[0].offload), ("liar0", "udp_segmentation"));
+    assert_eq!(
+        (lies[0].port.as_str(), lies[0].offload),
+        ("liar0", "udp_segmentation")
+    );
     assert!(lies[0].seen.ends_with("IPv6 fragments"), "{}", lies[0].seen);
 
     // The same alone, as at start.
@@ -151,9 +194,13 @@ fn a_nic_that_fragments_is_found_out(eal: &Eal, pools: Pools) {
         fragments: true,
         ..NicConfig::default()
     };
-    let (ends, mut emulation) =
-        emulated(eal, ["liar1", "honest3"], [&config; 2], [liar, NicConfig::default()])
-            .expect("two emulated NICs");
+    let (ends, mut emulation) = emulated(
+        eal,
+        ["liar1", "honest3"],
+        [&config; 2],
+        [liar, NicConfig::default()],
+    )
+    .expect("two emulated NICs");
     let mut ends = ends.map(|end| pools.end(eal, end));
     let mut alone = |from| {
         segmentation(&mut ends, from, PATIENCE, &mut |now| {
@@ -189,7 +236,11 @@ fn a_cut_cable_gives_no_answer(eal: &Eal, pools: Pools) {
         ..NicConfig::default()
     };
     let findings = on_nics(eal, pools, ["cut0", "cut1"], [nic.clone(), nic]);
-    assert!(findings.iter().all(|f| f.verdict == Verdict::NoAnswer), "{:?}", verdicts(&findings));
+    assert!(
+        findings.iter().all(|f| f.verdict == Verdict::NoAnswer),
+        "{:?}",
+        verdicts(&findings)
+    );
 }
 
 /// `net_null` swallows frames, and makes others from nothing, which are none of ours.
@@ -198,7 +249,10 @@ fn a_device_from_which_nothing_comes_back(eal: &Eal, pools: Pools) {
     let end = Port::open(eal, "net_null0", &config).expect("the null device opens");
     let findings = run(&mut [pools.end(eal, end)], PATIENCE, &mut |_| {});
     let frames = of(&findings, "frames");
-    assert_eq!((frames.verdict, &*frames.seen), (Verdict::NoAnswer, "nothing arrived"));
+    assert_eq!(
+        (frames.verdict, &*frames.seen),
+        (Verdict::NoAnswer, "nothing arrived")
+    );
 }
 
 fn both_roles_of_memif(eal: &Eal, pools: Pools) {
@@ -211,7 +265,17 @@ fn both_roles_of_memif(eal: &Eal, pools: Pools) {
     }
     let mut ends = ends.map(|end| pools.end(eal, end));
     let findings = run(&mut ends, PATIENCE, &mut |_| {});
-    assert_eq!(of(&findings, "frames").verdict, Verdict::Ok, "{findings:#?}");
-    assert_eq!(of(&findings, "udp_segmentation").verdict, Verdict::NotOffered);
-    assert!(findings.iter().all(|f| f.verdict != Verdict::Lies), "{findings:#?}");
+    assert_eq!(
+        of(&findings, "frames").verdict,
+        Verdict::Ok,
+        "{findings:#?}"
+    );
+    assert_eq!(
+        of(&findings, "udp_segmentation").verdict,
+        Verdict::NotOffered
+    );
+    assert!(
+        findings.iter().all(|f| f.verdict != Verdict::Lies),
+        "{findings:#?}"
+    );
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
-use poll::{BURST, Datagram, Ecn, Transmit, Transport};
+use poll::{BURST_DEFAULT, Datagram, Ecn, Transmit, Transport};
 use stoq::shard::Shard;
 
 use crate::memory::{LEFT, RIGHT};
@@ -175,7 +175,7 @@ impl Flooder {
         self.shard_done = false;
         self.left = match kind {
             FloodKind::Off => 0,
-            _ => self.allowance.take(now, rate, BURST),
+            _ => self.allowance.take(now, rate, BURST_DEFAULT),
         };
     }
 
@@ -194,7 +194,7 @@ impl Flooder {
         Some(Transmit {
             destination: SocketAddrV6::new(*LEFT.ip(), udp_port, 0, 0),
             // Each for a burst or so: the host remembers one route to a destination.
-            source: Some(source((self.sent / BURST as u64) as u16 % SOURCES)),
+            source: Some(source((self.sent / BURST_DEFAULT as u64) as u16 % SOURCES)),
             source_udp_port: 1024 + (self.sent.wrapping_mul(40_503) % 40_000) as u16,
             ecn: Ecn::NotEct,
             size,

@@ -21,8 +21,8 @@ use poll::offload::OffloadConfig;
 use poll::wire::icmpv6::{Icmpv6Headers, Message, ND_HOP_LIMIT, emit};
 use poll::wire::{Checksum, MacAddr, Parsed, UdpHeaders, emit_udp_headers, parse, solicited_node};
 use poll::{
-    Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig, QueuePair, Relay,
-    Transmit, Transport, TxPath, link, relay,
+    BURST_DEFAULT, Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig,
+    QueuePair, Relay, Transmit, Transport, TxPath, link, relay,
 };
 
 /// The address of the hosts under test, and that of the other end.
@@ -256,6 +256,7 @@ pub fn lane_config([pool, rx_pool]: [Mempool; 2], setup: Setup, relay: Relay) ->
         udp_payload_max: 1452,
         segments_max: 1,
         clock: None,
+        burst: BURST_DEFAULT,
         relay: Some(relay),
     }
 }
