@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use poll::profile::{Stage, within};
 use poll::{Ecn, Transmit};
 
 use super::core::{Core, mark};
@@ -90,7 +91,9 @@ fn build(
 ) -> Option<quinn_proto::Transmit> {
     entry.departure = entry.departure.filter(|&at| at > now);
     let at = entry.departure.unwrap_or(now);
-    let built = entry.quinn.poll_transmit(at, segments, buf);
+    let built = within(Stage::ProtocolTransmit, || {
+        entry.quinn.poll_transmit(at, segments, buf)
+    });
     if built.is_some() || !ahead {
         return built;
     }
@@ -100,7 +103,9 @@ fn build(
     }
     // Kept even if nothing comes of it, for it was another timer: the pacer has seen this time.
     entry.departure = Some(next);
-    entry.quinn.poll_transmit(next, segments, buf)
+    within(Stage::ProtocolTransmit, || {
+        entry.quinn.poll_transmit(next, segments, buf)
+    })
 }
 
 /// What the worker has to know of a datagram that quinn-proto built.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::host::HostCounters;
+use crate::profile::ProfileStats;
 use crate::wire::{DropCounters, DropReason};
 
 /// Counters of one lane (one queue pair with its transport) since it started.
@@ -58,10 +59,12 @@ pub struct LaneStats {
     pub host: HostCounters,
     /// Drops by reason.
     pub drops: DropCounters,
+    /// Where the time goes; empty without a [`Profiler`](crate::profile::Profiler).
+    pub profile: ProfileStats,
 }
 
 const PLAIN: usize = 21;
-const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT;
+const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT + ProfileStats::WORDS;
 
 /// The published copy of [`LaneStats`], apart from other lanes' by two cache lines.
 #[derive(Debug)]
@@ -146,6 +149,7 @@ impl LaneStats {
             neighbours,
             host,
             drops,
+            profile,
         } = self;
         let plain: [&mut u64; PLAIN] = [
             rx_frames,
@@ -170,7 +174,11 @@ impl LaneStats {
             rx_pool_free,
             neighbours,
         ];
-        plain.into_iter().chain(host.words()).chain(drops.words())
+        let plain = plain.into_iter();
+        plain
+            .chain(host.words())
+            .chain(drops.words())
+            .chain(profile.words())
     }
 }
 

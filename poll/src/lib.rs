@@ -33,6 +33,7 @@ mod nic;
 pub mod offload;
 #[allow(unsafe_code, reason = "calls ethdev")]
 mod port;
+pub mod profile;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
 mod random;
@@ -47,6 +48,8 @@ pub mod selftest;
 pub mod telemetry;
 mod toeplitz;
 mod transport;
+#[allow(unsafe_code, reason = "reads the time stamp counter")]
+mod tsc;
 pub mod wire;
 mod worker;
 
@@ -68,4 +71,5 @@ pub use queue::{BURST, BURST_DEFAULT, QueuePair, RxQueue, TxQueue};
 pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
+pub use tsc::tsc_hz;
 pub use worker::{Worker, drain_queues};
