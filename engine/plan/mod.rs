@@ -14,6 +14,7 @@ mod listener;
 mod load;
 mod metrics;
 mod names;
+mod nic;
 mod offload;
 mod pool;
 mod port;
@@ -31,7 +32,7 @@ use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Source};
 
-pub use crate::config::{Congestion, Idle};
+pub use crate::config::{Congestion, Idle, Misbehaviour, NicOffload};
 pub use client::{ClientPlan, TrustPlan};
 pub use connection_ids::{CidKeyPlan, ConnectionIdsPlan, Secret};
 pub use eal::EalPlan;
@@ -39,6 +40,7 @@ pub use identity::{IdentityPlan, IdentitySource};
 pub use listener::{ClientAuthPlan, ListenerPlan, ServicePlan};
 pub use load::{EchoLoad, HqLoad, Load, PerfLoad};
 pub use metrics::MetricsPlan;
+pub use nic::{NicPlan, WirePlan};
 pub use offload::OffloadPlan;
 pub use pool::{MemoryPlan, PoolPlan};
 pub use port::{PortKind, PortPlan, TxPathPlan};

@@ -88,7 +88,8 @@ pub(super) fn plan(
 /// Lcores that take mbufs from the pool of a port, or give them back.
 fn lcores(ports: &[PortPlan], shards: &[ShardPlan], index: usize) -> u32 {
     let peer = match ports[index].kind {
-        PortKind::Link { peer } => Some(peer),
+        // The model of a NIC runs on an lcore of one of the ends.
+        PortKind::Link { peer } | PortKind::Emulated { peer, .. } => Some(peer),
         PortKind::Device(_) => None,
     };
     let touches = |shard: &&ShardPlan| shard.port == index || Some(shard.port) == peer;

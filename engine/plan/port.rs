@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::connection_ids::Secret;
 use super::eal::Arguments;
+use super::nic::{self, NicPlan};
 use super::offload::{self, OffloadPlan};
 use super::pool::PoolPlan;
 use super::steering::SteeringPlan;
@@ -87,6 +88,13 @@ pub enum PortKind {
     Link {
         /// Index of the port at the other end.
         peer: usize,
+    },
+    /// One end of an in-process link with emulated NICs.
+    Emulated {
+        /// Index of the port at the other end.
+        peer: usize,
+        /// The NIC at this end.
+        nic: Box<NicPlan>,
     },
 }
 
@@ -192,6 +200,11 @@ fn kind(
     let port = &config.ports[index];
     let at = |key: &str| format!("ports[{index}].{key}");
     match (&port.device, &port.link) {
+        (Some(_), None) if port.emulated.is_some() => {
+            let message =
+                "only the ends of a link have emulated NICs; remove this key, or `device`";
+            Err(source.error(at("emulated"), message))
+        }
         (Some(device), None) => {
             if let Some(other) = config.ports[..index]
                 .iter()
@@ -250,7 +263,14 @@ fn link(
         let message = format!("{own}, but {peers} on `{peer}` at the other end; make them equal");
         return Err(source.error(format!("ports[{index}].mtu"), message));
     }
-    Ok(PortKind::Link { peer: other })
+    let nic = nic::plan(config, source, index, other, own)?;
+    Ok(match nic {
+        Some(nic) => PortKind::Emulated {
+            peer: other,
+            nic: Box::new(nic),
+        },
+        None => PortKind::Link { peer: other },
+    })
 }
 
 /// Queue pairs: as many as shards use. A queue without a shard would take frames that nobody polls.

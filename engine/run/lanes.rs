@@ -8,8 +8,8 @@ use poll::host::{Host, HostConfig, HostRole, UdpPorts};
 use poll::offload::{PacingClock, RxChecksum};
 use poll::profile::Profiler;
 use poll::{
-    Control, Eal, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair,
-    TxPath, Worker,
+    Control, Eal, Emulation, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask,
+    QueuePair, TxPath, Worker,
 };
 use tracing::{info, warn};
 
@@ -29,6 +29,8 @@ pub(super) struct Seat {
     lane: LaneConfig,
     queue: QueuePair,
     counters: Arc<LaneCounters>,
+    /// Emulated NICs that the shard's lcore drives: those of the link whose first port it is the first shard of.
+    emulation: Option<Emulation>,
     /// Whether its turns are timed.
     profile: bool,
 }
@@ -88,7 +90,7 @@ fn seat(
     let port_plan = &plan.ports[shard_plan.port];
     // What crosses a link stays in the mbuf that the other end built it in.
     let rx_pool = match port_plan.kind {
-        PortKind::Device(_) => ports[shard_plan.port].pool,
+        PortKind::Device(_) | PortKind::Emulated { .. } => ports[shard_plan.port].pool,
         PortKind::Link { peer } => ports[peer].tx_pool,
     };
     let port = &mut ports[shard_plan.port];
@@ -127,6 +129,7 @@ fn seat(
         lane,
         queue,
         counters,
+        emulation: port.emulation.take(),
         profile: plan.run.profile,
     }
 }
@@ -225,7 +228,10 @@ pub(super) fn tasks<'a>(
         .collect()
 }
 
-fn worker(seats: Vec<Seat>, idle: IdlePolicy) -> Result<Worker<Shard>, RunError> {
+fn worker(mut seats: Vec<Seat>, idle: IdlePolicy) -> Result<Worker<Shard>, RunError> {
+    let emulations = seats.iter_mut().filter_map(|seat| seat.emulation.take());
+    let emulations = emulations.collect();
     let lanes = seats.into_iter().map(Seat::lane);
-    Ok(Worker::new(lanes.collect::<Result<_, _>>()?, idle))
+    let lanes = lanes.collect::<Result<_, _>>()?;
+    Ok(Worker::new(lanes, idle).with_emulations(emulations))
 }

@@ -12,6 +12,7 @@
 mod devices;
 mod lanes;
 mod memif;
+mod nics;
 mod ports;
 mod prepared;
 mod quic;
@@ -27,7 +28,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hugepages::Mempool;
-use poll::{Control, DeviceStats, Eal, EalError, LaneStats, LcoreError, QueuePair, drain_queues};
+use poll::{
+    Control, DeviceStats, Eal, EalError, LaneStats, LcoreError, NicStats, QueuePair, drain_queues,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tracing::warn;
@@ -106,6 +109,8 @@ pub struct Outcome {
     pub shards: Vec<ShardOutcome>,
     /// One a port, in the order of the plan.
     pub devices: Vec<DeviceStats>,
+    /// What emulated NICs, and the wires from them, counted: by the name of the port.
+    pub nics: Vec<(String, NicStats)>,
     /// How datagrams found their shards: one a port, in the order of the plan.
     pub steering: Vec<SteeringInForce>,
     /// mbufs of all pools.
@@ -245,6 +250,7 @@ fn drive_on(
     }
 
     let devices = ports.iter().map(|port| port.port.stats()).collect();
+    let nics = nics::stats(plan, &ports);
     let mut pools: Vec<Mempool> = ports
         .iter()
         .flat_map(|port| [port.pool, port.tx_pool])
@@ -272,6 +278,7 @@ fn drive_on(
         measured: Measured::default(),
         shards,
         devices,
+        nics,
         steering,
         mbuf_capacity: pools.iter().map(|pool| u64::from(pool.capacity())).sum(),
         mbufs_in_use_at_exit: pools.iter().map(|pool| u64::from(pool.in_use())).sum(),

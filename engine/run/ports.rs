@@ -1,13 +1,15 @@
 //! Opens the ports of a plan: pools, devices, links.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
 use poll::offload::Mode;
-use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
+use poll::{Control, Eal, Emulation, Port, PortConfig, PortError, QueuePair, Stop};
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::nics;
 use crate::plan::{Plan, PoolPlan, PortKind, PortPlan, SteeringPlan};
 use crate::random;
 
@@ -20,15 +22,18 @@ pub(super) struct OpenPort {
     pub(super) tx_pool: Mempool,
     /// By queue number; a shard takes its own.
     queues: Vec<Option<QueuePair>>,
+    /// The model behind this port and its peer, at the first of the two; its first shard takes it.
+    pub(super) emulation: Option<Emulation>,
 }
 
 impl OpenPort {
-    fn new(port: Port, queues: Vec<QueuePair>) -> Self {
+    pub(super) fn new(port: Port, queues: Vec<QueuePair>) -> Self {
         Self {
             pool: port.pool(),
             tx_pool: port.tx_pool(),
             port,
             queues: queues.into_iter().map(Some).collect(),
+            emulation: None,
         }
     }
 
@@ -103,6 +108,16 @@ pub enum OpenError {
         /// The reason.
         source: Box<PoolError>,
     },
+    /// The capture of an emulated NIC.
+    #[error("port {port}: emulated.capture: {path}: {source}", path = .path.display())]
+    Capture {
+        /// The port's name in the file.
+        port: String,
+        /// The file that cannot be made.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
     /// Its device.
     #[error("port {port}: {source}")]
     Port {
@@ -125,6 +140,11 @@ pub(super) fn open(eal: &Eal, plan: &Plan, control: &Control) -> Result<Vec<Open
             PortKind::Device(device) => open[index] = Some(device_port(eal, port, device)?),
             PortKind::Link { peer } => {
                 let [first, second] = link_ports(eal, [port, &plan.ports[*peer]])?;
+                open[index] = Some(first);
+                open[*peer] = Some(second);
+            }
+            PortKind::Emulated { peer, .. } => {
+                let [first, second] = nics::open(eal, [port, &plan.ports[*peer]])?;
                 open[index] = Some(first);
                 open[*peer] = Some(second);
             }
@@ -168,7 +188,7 @@ fn link_ports(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenErr
 }
 
 /// The pool of what is received, and that of what is sent.
-fn pools(eal: &Eal, plan: &PortPlan, numa_node: Option<u32>) -> Result<[Mempool; 2], OpenError> {
+pub(super) fn pools(eal: &Eal, plan: &PortPlan, numa_node: Option<u32>) -> Result<[Mempool; 2], OpenError> {
     let rx = pool(
         eal,
         plan,
@@ -203,7 +223,7 @@ fn pool(
     })
 }
 
-fn config(plan: &PortPlan, [pool, tx_pool]: [Mempool; 2]) -> PortConfig {
+pub(super) fn config(plan: &PortPlan, [pool, tx_pool]: [Mempool; 2]) -> PortConfig {
     PortConfig {
         mtu: plan.mtu,
         queues: plan.queues,

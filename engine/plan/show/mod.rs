@@ -113,6 +113,9 @@ impl Plan {
         let kind = match &port.kind {
             PortKind::Device(name) => name.clone(),
             PortKind::Link { peer } => format!("link to {}", self.ports[*peer].name),
+            PortKind::Emulated { peer, .. } => {
+                format!("emulated NIC, to {}", self.ports[*peer].name)
+            }
         };
         let tx_path = match port.tx_path {
             TxPathPlan::InPlace => "in place",
