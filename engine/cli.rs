@@ -54,6 +54,9 @@ pub struct Run {
     /// Print the report as one JSON object, the last thing on standard output
     #[arg(long)]
     pub json: bool,
+    /// Time some turns of the loop and show where the time goes; costs little
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// `engine check`
@@ -181,6 +184,7 @@ mod tests {
             config: config.into(),
             duration,
             json,
+            profile: false,
         })
     }
 
@@ -207,6 +211,14 @@ mod tests {
             json: false,
         });
         assert_eq!(parsed("ports").unwrap().command, ports);
+        let profiled = Command::Run(Run {
+            config: "x.yaml".into(),
+            duration: None,
+            json: false,
+            profile: true,
+        });
+        let line = "run --config x.yaml --profile";
+        assert_eq!(parsed(line).unwrap().command, profiled);
     }
 
     #[test]

@@ -70,7 +70,8 @@ fn log_to(log: &Outlet) {
 }
 
 fn run(command: &Run, eal: Vec<String>) -> Result<ExitCode, Failure> {
-    let plan = plan(&command.config, Given::new(eal, command.duration))?;
+    let mut plan = plan(&command.config, Given::new(eal, command.duration))?;
+    plan.run.profile |= command.profile;
     for note in &plan.notes {
         warn!("{note}");
     }

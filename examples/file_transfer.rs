@@ -9,8 +9,8 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use ring::digest::{Context, SHA256};
 use stoq::{ClientConfig, Engine, Identity, Listener, ServerConfig};
 use tokio::io::AsyncReadExt;
 

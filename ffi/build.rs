@@ -22,6 +22,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_has_hugepages",
     "rte_eal_process_type",
     "rte_version",
+    "rte_get_tsc_hz",
     "rte_strerror",
     "rte_log_set_global_level",
     "rte_log_get_global_level",

@@ -1,6 +1,7 @@
 /* What bindgen reads. Only the names on the allowlist in build.rs come out of it. */
 #include <rte_config.h>
 
+#include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>

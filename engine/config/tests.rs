@@ -18,7 +18,7 @@ fn misspelt_and_unknown_keys() {
     assert_eq!(
         error("run:\n  banana: 1s\n"),
         "x.yaml:2:3: run.banana: unknown key `banana`; the keys here are: warmup, drain_timeout, \
-         duration, exit_when_clients_finish"
+         duration, exit_when_clients_finish, profile"
     );
     assert_eq!(
         error("listener:\n  - name: a\n"),

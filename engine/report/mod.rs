@@ -1,5 +1,6 @@
 //! What a run did: as one JSON object with stable keys, and as a table for people.
 
+mod profile;
 mod summary;
 mod totals;
 
@@ -9,6 +10,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+pub(crate) use profile::STAGES;
+pub use profile::{Direction, Part, PartTimes, Profile, ShardProfile, StageTimes, Times};
 pub use totals::{
     ConnectionTotals, LcoreTotals, MbufTotals, QuicTotals, RunTotals, RxTotals, TxTotals,
 };
@@ -44,6 +47,9 @@ pub struct Report {
     pub lcores: Vec<Lcore>,
     /// How datagrams found their shards, by port: `one_queue`, `by_queue`, `rss` or `hand_over`.
     pub steering: BTreeMap<String, String>,
+    /// Where the time goes; only in runs that were profiled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
 }
 
 /// QUIC connections.
@@ -227,6 +233,9 @@ impl Report {
                 .iter()
                 .map(|(port, steering)| (port.clone(), (*steering).to_owned()))
                 .collect(),
+            profile: totals
+                .profile
+                .map(|tsc_hz| Profile::new(&totals.lcores, tsc_hz)),
         }
     }
 

@@ -14,6 +14,9 @@ impl Display for Report {
             writeln!(f)?;
             self.lcore_table().fmt(f)?;
         }
+        if let Some(profile) = &self.profile {
+            write!(f, "\n{profile}")?;
+        }
         Ok(())
     }
 }

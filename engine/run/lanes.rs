@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
 use poll::offload::RxChecksum;
+use poll::profile::Profiler;
 use poll::{
     Control, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair, TxPath,
     Worker,
@@ -28,6 +29,8 @@ pub(super) struct Seat {
     lane: LaneConfig,
     queue: QueuePair,
     counters: Arc<LaneCounters>,
+    /// Whether its turns are timed.
+    profile: bool,
 }
 
 impl Seat {
@@ -39,7 +42,11 @@ impl Seat {
             source,
         })?;
         let host = Host::new(self.host, now);
-        Ok(Lane::new(self.queue, host, shard, self.lane, self.counters))
+        let lane = Lane::new(self.queue, host, shard, self.lane, self.counters);
+        Ok(match self.profile {
+            true => lane.profiled_by(Profiler::new()),
+            false => lane,
+        })
     }
 }
 
@@ -113,6 +120,7 @@ fn seat(
         lane,
         queue,
         counters,
+        profile: plan.run.profile,
     }
 }
 

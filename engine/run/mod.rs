@@ -112,6 +112,8 @@ pub struct Outcome {
     pub mbuf_capacity: u64,
     /// mbufs that had not come home when everything was closed: a leak if it is not 0.
     pub mbufs_in_use_at_exit: u64,
+    /// Ticks of the time stamp counter a second.
+    pub tsc_hz: u64,
     /// Results of the clients, in the order of their shards.
     pub clients: Vec<(String, ClientResults)>,
     /// Cleaned up when the outcome is dropped, so that it can be told before.
@@ -273,6 +275,7 @@ fn drive_on(
         steering,
         mbuf_capacity: pools.iter().map(|pool| u64::from(pool.capacity())).sum(),
         mbufs_in_use_at_exit: pools.iter().map(|pool| u64::from(pool.in_use())).sum(),
+        tsc_hz: poll::tsc_hz(eal),
         clients,
         _eal: None,
     })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use poll::profile::{Stage, within};
 use quinn_proto::{ConnectError, ConnectionHandle, VarInt};
 use slab::Slab;
 
@@ -241,7 +242,9 @@ impl Core {
             match entry.quinn.poll_timeout() {
                 Some(at) if at > self.now => self.timers.no_later_than(index, at),
                 Some(_) => {
-                    entry.quinn.handle_timeout(self.now);
+                    within(Stage::ProtocolEvents, || {
+                        entry.quinn.handle_timeout(self.now)
+                    });
                     entry.touched = true;
                     mark(&mut entry.dirty, &mut self.dirty, index);
                 }
@@ -263,7 +266,9 @@ impl Core {
         };
         let endpoint = &mut self.endpoints[usize::from(entry.endpoint)];
         entry.dirty = false;
-        forward(entry, &mut endpoint.quinn);
+        within(Stage::ProtocolEvents, || {
+            forward(entry, &mut endpoint.quinn)
+        });
         let was_incoming = entry.is_incoming();
         let was_handshaking = entry.is_handshaking();
         let was_live = entry.phase != Phase::Closed;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn_proto::EndpointConfig;
-use ring::hmac;
 
 use super::config::{ShardConfig, ShardError, ShardLimits};
 use super::gate::Gate;

@@ -1,5 +1,6 @@
 //! Fair turns: whose datagram is built next.
 
+use poll::profile::{Stage, within};
 use poll::{Ecn, Transmit};
 
 use super::core::{Core, mark};
@@ -18,7 +19,10 @@ impl Core {
                 self.ready.pop_front();
                 continue;
             };
-            match entry.quinn.poll_transmit(self.now, 1, buf) {
+            let built = within(Stage::ProtocolTransmit, || {
+                entry.quinn.poll_transmit(self.now, 1, buf)
+            });
+            match built {
                 Some(transmit) => {
                     entry.turn += 1;
                     let mut transmit = outgoing(&transmit, entry.udp_port);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::host::HostCounters;
+use crate::profile::ProfileStats;
 use crate::wire::{DropCounters, DropReason};
 
 /// Counters of one lane (one queue pair with its transport) since it started.
@@ -56,10 +57,12 @@ pub struct LaneStats {
     pub host: HostCounters,
     /// Drops by reason.
     pub drops: DropCounters,
+    /// Where the time goes; empty without a [`Profiler`](crate::profile::Profiler).
+    pub profile: ProfileStats,
 }
 
 const PLAIN: usize = 20;
-const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT;
+const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT + ProfileStats::WORDS;
 
 /// The published copy of [`LaneStats`], apart from other lanes' by two cache lines.
 #[derive(Debug)]
@@ -143,6 +146,7 @@ impl LaneStats {
             neighbours,
             host,
             drops,
+            profile,
         } = self;
         let plain: [&mut u64; PLAIN] = [
             rx_frames,
@@ -166,7 +170,11 @@ impl LaneStats {
             rx_pool_free,
             neighbours,
         ];
-        plain.into_iter().chain(host.words()).chain(drops.words())
+        let plain = plain.into_iter();
+        plain
+            .chain(host.words())
+            .chain(drops.words())
+            .chain(profile.words())
     }
 }
 

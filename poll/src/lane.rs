@@ -14,6 +14,7 @@ use crate::deadline::earlier;
 use crate::host::{Audience, Host, HostRole, Route, Verdict};
 use crate::idle::SLEEP_MAX;
 use crate::offload::{ChecksumVerdict, FrameOffloads};
+use crate::profile::{Profiler, Stage, enter, within};
 use crate::queue::{BURST, QueuePair};
 use crate::relay::{RELAYED_MAX, Relay};
 use crate::transport::{Datagram, Transmit, Transport};
@@ -69,6 +70,7 @@ pub struct Lane<T> {
     /// Where frames are built, and where received ones come from.
     pools: [Mempool; 2],
     stats: LaneStats,
+    profiler: Option<Profiler>,
     counters: Arc<LaneCounters>,
     started: Option<Instant>,
     /// Address conflicts that were reported.
@@ -109,10 +111,17 @@ impl<T: Transport> Lane<T> {
             relay: config.relay,
             pools: [config.pool, config.rx_pool],
             stats: LaneStats::default(),
+            profiler: None,
             counters,
             started: None,
             conflicts: 0,
         }
+    }
+
+    /// Has some of its turns timed by `profiler`, made on the thread that will drive the lane.
+    pub fn profiled_by(mut self, profiler: Profiler) -> Self {
+        self.profiler = Some(profiler);
+        self
     }
 
     /// The transport.
@@ -139,6 +148,9 @@ impl<T: Transport> Lane<T> {
     /// Receives a burst, then sends a burst. True when a frame was moved.
     #[inline]
     pub fn turn(&mut self, now: Instant) -> bool {
+        if let Some(profiler) = &mut self.profiler {
+            profiler.begin(&self.stats);
+        }
         let relayed = self.receive_relayed(now);
         let received = self.receive(now);
         let sent = self.send(now);
@@ -150,7 +162,7 @@ impl<T: Transport> Lane<T> {
     /// full for a moment, or down for long, and the transport's wish to send does not make it ready.
     pub fn timeout(&mut self, now: Instant) -> Option<Instant> {
         // Asked in every case: for the transport it marks the end of the turn.
-        let transport = self.transport.timeout();
+        let transport = within(Stage::Advance, || self.transport.timeout());
         if !self.outgoing.is_empty() {
             return Some(now + SLEEP_MAX);
         }
@@ -173,13 +185,14 @@ impl<T: Transport> Lane<T> {
     }
 
     fn receive(&mut self, now: Instant) -> usize {
-        let count = self.queue.rx.rx_burst(&mut self.received);
+        let count = within(Stage::Rx, || self.queue.rx.rx_burst(&mut self.received));
         if count == 0 {
             return 0;
         }
         self.stats.rx_frames += count as u64;
         self.rx.begin(&mut self.stats);
         let mut shared = 0;
+        enter(Stage::Parse);
         while let Some(mut mbuf) = self.received.pop() {
             match self.offloads.admit(&mut mbuf) {
                 Ok(checksum) if mbuf.segment_count() == 1 => {
@@ -192,7 +205,9 @@ impl<T: Transport> Lane<T> {
                 }
             }
         }
+        enter(Stage::Lift);
         self.rx.end();
+        enter(Stage::Other);
         count
     }
 
@@ -200,8 +215,11 @@ impl<T: Transport> Lane<T> {
     fn take(&mut self, now: Instant, mbuf: Mbuf, checksum: ChecksumVerdict, shared: &mut usize) {
         match self.host.receive_checked(now, mbuf.data(), checksum) {
             Verdict::Udp { path, ecn, payload } => {
+                enter(Stage::Lift);
                 let payload = self.rx.lift(mbuf, payload, &mut self.stats);
+                enter(Stage::Receive);
                 self.transport.receive(now, Datagram { path, ecn, payload });
+                enter(Stage::Parse);
             }
             other => {
                 self.conclude(other, mbuf.data(), shared);
@@ -230,7 +248,9 @@ impl<T: Transport> Lane<T> {
                 frame.truncate(payload.end);
                 frame.advance(payload.start);
                 let payload = frame;
+                enter(Stage::Receive);
                 self.transport.receive(now, Datagram { path, ecn, payload });
+                enter(Stage::Parse);
             }
             other => self.conclude(other, &frame, shared),
         }
@@ -263,13 +283,14 @@ impl<T: Transport> Lane<T> {
     }
 
     fn send(&mut self, now: Instant) -> usize {
-        self.transport.advance(now);
-        let no_mbuf = !(self.pull_host(now) && self.pull_transport(now));
+        within(Stage::Advance, || self.transport.advance(now));
+        let pulled = self.pull_host(now) && within(Stage::Lend, || self.pull_transport(now));
+        let no_mbuf = !pulled;
         if self.outgoing.is_empty() {
             self.stats.tx_stalled += u64::from(no_mbuf);
             return 0;
         }
-        let sent = self.queue.tx.tx_burst(&mut self.outgoing);
+        let sent = within(Stage::Tx, || self.queue.tx.tx_burst(&mut self.outgoing));
         self.stats.tx_frames += sent as u64;
         self.stats.tx_stalled += u64::from(no_mbuf || !self.outgoing.is_empty());
         sent
@@ -318,13 +339,15 @@ impl<T: Transport> Lane<T> {
                 return false;
             };
             let transport = &mut self.transport;
-            match self.tx.write(mbuf, |buf| transport.transmit(now, buf)) {
+            let transmit =
+                |buf: &mut Vec<u8>| within(Stage::Transmit, || transport.transmit(now, buf));
+            match self.tx.write(mbuf, transmit) {
                 Written::Nothing => break,
                 Written::Datagram {
                     mbuf,
                     transmit,
                     in_place,
-                } => self.route(now, mbuf, &transmit, in_place),
+                } => within(Stage::Emit, || self.route(now, mbuf, &transmit, in_place)),
                 Written::Grew => self.stats.drops.count(DropReason::TxGrew),
             }
         }
@@ -405,6 +428,9 @@ impl<T: Transport> Lane<T> {
     pub(crate) fn account(&mut self, elapsed: Duration, busy: bool) {
         if busy {
             self.stats.busy_ns += elapsed.as_nanos() as u64;
+        }
+        if let Some(profiler) = &mut self.profiler {
+            profiler.end(&mut self.stats, busy);
         }
         if self.stats.turns.is_multiple_of(PUBLISH_TURNS) {
             self.publish();

@@ -14,11 +14,13 @@ use dpdk_sys as sys;
 use hugepages::Mempool;
 
 use crate::eal::{Eal, error_text};
+use crate::nic::{NicClock, NicFace, NicStats};
 use crate::offload::{Buffers, OffloadConfig, Offloads, negotiate};
 use crate::queue::{QueuePair, RxQueue, TxQueue};
+use crate::ring::Rings;
 use crate::wire::MacAddr;
 use rss::Wanted;
-use setup::Setup;
+use setup::{Ready, Setup};
 
 pub use info::{PortInfo, ports, rx_offload_name, tx_offload_name};
 pub use rss::{DEFAULT_RSS_KEY, Rss, rss_type_names};
@@ -120,8 +122,16 @@ pub(crate) struct Device {
     /// start or reset the device: it stays where it is until the device is closed.
     wanted: Option<Wanted>,
     rss: Option<Rss>,
-    /// For a link: the rings behind the port, freed after it is closed.
-    _rings: Option<Arc<crate::link::Rings>>,
+    backing: Option<Backing>,
+}
+
+/// What is behind a port that is no device of EAL's: rings, which are freed after it is closed.
+#[derive(Debug)]
+pub(crate) enum Backing {
+    /// A link.
+    Link { _rings: Arc<Rings> },
+    /// An emulated NIC, which answers wherever the driver of rings would not do.
+    Emulated { _rings: Arc<Rings>, nic: NicFace },
 }
 
 impl Port {
@@ -146,13 +156,19 @@ impl Port {
         id: PortId,
         name: &str,
         config: &PortConfig,
-        rings: Option<Arc<crate::link::Rings>>,
+        backing: Option<Backing>,
     ) -> Result<(Self, Vec<QueuePair>), PortError> {
-        let is_link = rings.is_some();
-        let info = {
+        let has_rings = backing.is_some();
+        let mut info = {
             let _turn = control();
             info::info(id, name)?
         };
+        if let Some(Backing::Emulated { nic, .. }) = &backing {
+            info = PortInfo {
+                id: info.id,
+                ..nic.info.clone()
+            };
+        }
         // From here on the device is ours to close, whatever fails.
         OPEN.fetch_add(1, Ordering::SeqCst);
         let mut device = Device {
@@ -166,7 +182,7 @@ impl Port {
             offloads: Offloads::default(),
             wanted: None,
             rss: None,
-            _rings: rings,
+            backing,
         };
         device.offloads = negotiate(&device.info, &config.offload, config.buffers())?;
         if device.offloads.rss {
@@ -178,9 +194,21 @@ impl Port {
                 info,
                 offloads,
                 wanted,
+                backing,
                 ..
             } = &mut device;
-            Setup::new(info, config, offloads, wanted.as_mut()).run(is_link)?
+            match backing {
+                // The driver of rings is told nothing of what the model does: it would refuse.
+                Some(Backing::Emulated { .. }) => {
+                    let ready =
+                        Setup::new(info, config, &Offloads::default(), None).run(has_rings)?;
+                    Ready {
+                        rss: wanted.as_ref().map(Wanted::as_wanted),
+                        ..ready
+                    }
+                }
+                _ => Setup::new(info, config, offloads, wanted.as_mut()).run(has_rings)?,
+            }
         };
         device.mac = ready.mac;
         device.rss = ready.rss;
@@ -232,6 +260,16 @@ impl Port {
     /// device has no RSS, does not let it be read, or does not hash UDP over IPv6: a flow's queue is unknown then.
     pub fn rss(&self) -> Option<&Rss> {
         self.device.rss.as_ref()
+    }
+
+    /// What the emulated NIC behind the port has counted, and the wire from it; `None` where there is none.
+    pub fn nic_stats(&self) -> Option<NicStats> {
+        Some(self.device.nic()?.counters.read())
+    }
+
+    /// The clock of the emulated NIC behind the port, which timestamps refer to; `None` where there is none.
+    pub fn nic_clock(&self) -> Option<NicClock> {
+        Some(self.device.nic()?.clock)
     }
 
     /// Waits until the link is up, at most for `limit` and until `give_up` says so; returns its last state.
@@ -292,6 +330,13 @@ impl PortConfig {
 impl Device {
     pub(crate) fn id(&self) -> u16 {
         self.info.id.0
+    }
+
+    fn nic(&self) -> Option<&NicFace> {
+        match &self.backing {
+            Some(Backing::Emulated { nic, .. }) => Some(nic),
+            _ => None,
+        }
     }
 }
 
