@@ -1,6 +1,5 @@
 //! `ports:`, `memory:` and `shards:`.
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Address, Prefix};
@@ -43,9 +42,6 @@ pub struct Port {
     /// What the device is to do for the engine.
     #[serde(default)]
     pub offload: Offload,
-    /// The key of earlier releases for checksums; refused with what replaces it.
-    #[serde(default)]
-    pub checksum: Option<IgnoredAny>,
     /// Frames received, and frames sent, at a time, 1..=64; default 32.
     pub burst: Option<u16>,
     /// Room in an mbuf that frames are received into, headroom of 128 B included; `auto`: a whole frame fits.

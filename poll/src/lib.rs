@@ -61,7 +61,7 @@ pub use echo::Echo;
 pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lane::{Lane, LaneConfig};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
-pub use link::{LinkEnd, link};
+pub use link::{LinkEnd, link, link_info};
 pub use nic::{Emulation, NicClock, NicConfig, NicOffload, NicStats, WireConfig, emulated};
 pub use port::{
     DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,

@@ -116,7 +116,7 @@ fn offloads_that_make_no_sense() {
     }
     assert_eq!(
         problem(&[("mtu: 1500", "checksum: software")]),
-        "x.yaml:5:15: ports[0].checksum: this key is no more: use `offload: { tx_checksum: …, rx_checksum: … }`"
+        "x.yaml:5:5: ports[0].checksum: unknown key `checksum`; use `offload: { tx_checksum: …, rx_checksum: … }`"
     );
     assert_eq!(
         problem(&[("mtu: 1500", "burst: 65")]),
