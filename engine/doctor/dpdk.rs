@@ -18,7 +18,8 @@ const LIBRARIES: [&str; 5] = [
 
 pub(super) fn findings(tree: &Tree, subject: &Subject, version: &str) -> Vec<Finding> {
     let drivers = drivers(tree);
-    let mut findings = vec![Finding::ok("DPDK", version)];
+    // rte_version begins with the name.
+    let mut findings = vec![Finding::ok("DPDK", version.trim_start_matches("DPDK "))];
     findings.push(installed(&drivers));
     findings.extend(missing(tree, subject, &drivers));
     findings

@@ -67,10 +67,13 @@ fn iommu(tree: &Tree, subject: &Subject) -> Finding {
             ],
         );
     }
-    let change = [
-        "switch VT-d or AMD-Vi on in the firmware; kernel arguments: intel_iommu=on iommu=pt (AMD: iommu=pt)",
-        "in a virtual machine without one: echo 1 | sudo tee /sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
-    ];
+    let firmware = "switch VT-d or AMD-Vi on in the firmware; kernel arguments: intel_iommu=on iommu=pt (AMD: iommu=pt)";
+    let without = match tree.has("/sys/module/vfio") {
+        true => format!("echo 1 | sudo tee {NOIOMMU}"),
+        false => "sudo modprobe vfio enable_unsafe_noiommu_mode=1".to_owned(),
+    };
+    let without = format!("in a virtual machine without one: {without}");
+    let change = [firmware, &without];
     let seen = "none is active, and vfio-pci takes no card without";
     match subject.planned {
         true => Finding::problem(TOPIC, seen, &change),

@@ -6,6 +6,8 @@ use super::tree::{Tree, cpu_list, cpu_text};
 
 const ISOLATED: &str = "/sys/devices/system/cpu/isolated";
 const NOHZ_FULL: &str = "/sys/devices/system/cpu/nohz_full";
+/// Where every CPU is an lcore, there is nobody to keep away and nowhere to send it.
+const LEAVE_ONE: &str = "leave a CPU without an lcore first: the kernel needs one";
 
 pub(super) fn findings(tree: &Tree, subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -38,37 +40,57 @@ fn isolated_cpus(tree: &Tree) -> Finding {
 
 fn permitted(tree: &Tree, lcores: &[u32]) -> Finding {
     const TOPIC: &str = "CPUs of lcores";
-    let status = match tree.text("/proc/self/status") {
-        Ok(status) => status,
+    let all = cpu_text(lcores);
+    let online = match tree.text("/sys/devices/system/cpu/online") {
+        Ok(list) => cpu_list(&list),
         Err(error) => return Finding::unknown(TOPIC, error),
     };
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let allowed = cpu_list(line.unwrap_or_default());
-    let missing: Vec<u32> = lcores
-        .iter()
-        .copied()
-        .filter(|cpu| !allowed.contains(cpu))
-        .collect();
-    if missing.is_empty() {
-        return Finding::ok(
-            TOPIC,
-            format!("{}, all permitted to this process", cpu_text(lcores)),
+    let absent = without(lcores, &online);
+    if !absent.is_empty() {
+        let seen = format!(
+            "{} are not online: this machine has {}",
+            cpu_text(&absent),
+            cpu_text(&online)
         );
+        return Finding::problem(TOPIC, seen, &["change the shards' `lcore`"]);
+    }
+    // An affinity is not looked at: EAL pins its threads beyond it. A cpuset holds.
+    let Some((file, cpuset)) = cpuset(tree) else {
+        return Finding::ok(TOPIC, format!("{all} are online; no cpuset is to be seen"));
+    };
+    let missing = without(lcores, &cpuset);
+    if missing.is_empty() {
+        return Finding::ok(TOPIC, format!("{all} are online, and in the cpuset"));
     }
     let seen = format!(
-        "{} are not among those this process may use ({})",
+        "{} are not in the cpuset of this process, which has {}",
         cpu_text(&missing),
-        cpu_text(&allowed)
+        cpu_text(&cpuset)
     );
-    Finding::problem(
-        TOPIC,
-        seen,
-        &[
-            "change the shards' `lcore`, or the cpuset (taskset, cgroup, AllowedCPUs= of systemd) the engine is started in",
-        ],
-    )
+    let change = format!("change the shards' `lcore`, or {file} (AllowedCPUs= of systemd)");
+    Finding::problem(TOPIC, seen, &[&change])
+}
+
+/// The CPUs of this process's control group, and the file that says so.
+fn cpuset(tree: &Tree) -> Option<(String, Vec<u32>)> {
+    let groups = tree.text("/proc/self/cgroup").unwrap_or_default();
+    let candidates = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let path = path.trim_end_matches('/');
+        // Version 2 has one hierarchy without a name, version 1 one for each controller.
+        match controllers {
+            "" => Some(format!("/sys/fs/cgroup{path}/cpuset.cpus.effective")),
+            _ if controllers.split(',').any(|name| name == "cpuset") => {
+                Some(format!("/sys/fs/cgroup/cpuset{path}/cpuset.effective_cpus"))
+            }
+            _ => None,
+        }
+    });
+    candidates.into_iter().find_map(|file| {
+        let cpus = cpu_list(&tree.text(&file).ok()?);
+        (!cpus.is_empty()).then_some((file, cpus))
+    })
 }
 
 /// The control thread, couriers and the kernel need a place.
@@ -103,31 +125,37 @@ fn isolated(tree: &Tree, lcores: &[u32]) -> Finding {
     if missing.is_empty() {
         return Finding::ok(TOPIC, format!("lcores {} are isolated", cpu_text(lcores)));
     }
-    let (all, rest) = (cpu_text(lcores), rest(tree, lcores));
-    let mut change = vec![format!(
-        "kernel arguments: isolcpus=managed_irq,domain,{all} nohz_full={all} rcu_nocbs={all}{}",
-        rest.map_or(String::new(), |rest| format!(" irqaffinity={rest}"))
-    )];
-    change.push(format!(
-        "or, without a reboot, a cpuset of their own: sudo systemd-run --slice=stoq.slice -p AllowedCPUs={all} …, with \
-         AllowedCPUs= of system.slice and user.slice set to the others"
-    ));
-    let change: Vec<&str> = change.iter().map(String::as_str).collect();
     let seen = format!(
         "lcores {} are not: other tasks may run there",
         cpu_text(&missing)
     );
-    Finding::advice(TOPIC, seen, &change)
+    let Some(rest) = rest(tree, lcores) else {
+        return Finding::advice(TOPIC, seen, &[LEAVE_ONE]);
+    };
+    let all = cpu_text(lcores);
+    let change = [
+        format!(
+            "kernel arguments: isolcpus=managed_irq,domain,{all} nohz_full={all} rcu_nocbs={all} irqaffinity={rest}"
+        ),
+        format!(
+            "or, without a reboot, a cpuset of their own: sudo systemd-run --slice=stoq.slice -p AllowedCPUs={all} …, \
+             with AllowedCPUs={rest} for system.slice and user.slice"
+        ),
+    ];
+    Finding::advice(TOPIC, seen, &[&change[0], &change[1]])
 }
 
 fn tick(tree: &Tree, lcores: &[u32]) -> Finding {
     const TOPIC: &str = "timer tick";
     let all = cpu_text(lcores);
-    let change = format!("kernel arguments: nohz_full={all} rcu_nocbs={all}");
+    let change = match rest(tree, lcores) {
+        Some(_) => format!("kernel arguments: nohz_full={all} rcu_nocbs={all}"),
+        None => LEAVE_ONE.to_owned(),
+    };
     let list = match tree.text(NOHZ_FULL) {
         Ok(list) => cpu_list(&list),
         Err(_) => {
-            let change = format!("a kernel with CONFIG_NO_HZ_FULL, and then the {change}");
+            let change = format!("a kernel with CONFIG_NO_HZ_FULL; then {change}");
             let seen = format!("{NOHZ_FULL} is not there: this kernel ticks on every CPU");
             return Finding::advice(TOPIC, seen, &[&change]);
         }
@@ -187,7 +215,7 @@ fn interrupts(tree: &Tree, lcores: &[u32]) -> Finding {
                 numbers.join(" ")
             )
         }
-        None => "leave a CPU without an lcore, and send them there".to_owned(),
+        None => LEAVE_ONE.to_owned(),
     };
     Finding::advice(TOPIC, seen, &[&change])
 }
@@ -210,7 +238,7 @@ fn interrupts_on(text: &str, cpus: &[u32]) -> Vec<(u32, String)> {
         let hit = counts.into_iter().any(|(cpu, count)| {
             cpus.contains(cpu) && count.parse::<u64>().is_ok_and(|count| count > 0)
         });
-        let name = (*words.last()?).to_owned();
+        let name = format!("{} ({number})", words.last()?);
         hit.then_some((number, name))
     });
     parsed.collect()
@@ -261,7 +289,7 @@ mod tests {
                     virtio2-output.0\nLOC:   14100316    4901451   Local timer interrupts\n";
         assert_eq!(
             interrupts_on(text, &[1]),
-            [(38, "virtio2-input.0".to_owned())]
+            [(38, "virtio2-input.0 (38)".to_owned())]
         );
         assert_eq!(interrupts_on(text, &[0, 1]).len(), 2);
         assert_eq!(interrupts_on("", &[0]), []);

@@ -7,24 +7,41 @@ use super::finding::Finding;
 use super::subject::{Card, Interface, Subject};
 use super::tree::Tree;
 
+/// MTU that every Ethernet card takes.
+const MTU_ALWAYS: u16 = 1500;
+
 /// The link of a card.
 pub(super) fn of_card(tree: &Tree, subject: &Subject, card: &Card) -> Vec<Finding> {
-    let names = interfaces(tree, &card.address);
-    if names.is_empty() {
+    let Card { address, mtu } = card;
+    let names = interfaces(tree, address);
+    let mut findings: Vec<Finding> = names.iter().map(|name| link(tree, subject, name)).collect();
+    if findings.is_empty() {
         let why = format!(
-            "{} has no interface in the kernel, so its driver alone knows: `engine run` logs it",
-            card.address
+            "{address} has no interface in the kernel, so its driver alone knows: `engine run` logs it"
         );
-        return vec![Finding::unknown("link", why)];
+        findings.push(Finding::unknown("link", why));
     }
-    // The driver of DPDK sets the MTU, so that of the kernel does not matter.
-    names.iter().map(|name| link(tree, subject, name)).collect()
+    // DPDK's driver sets the MTU, so that of the kernel's interface does not matter.
+    if let Some(mtu) = mtu.filter(|&mtu| mtu > MTU_ALWAYS) {
+        let why = format!(
+            "{address} shall have {mtu}: its driver knows whether it can, and `engine ports` tells"
+        );
+        findings.push(Finding::unknown("MTU", why));
+    }
+    findings
 }
 
 /// Links and MTUs of the kernel's interfaces that virtual devices sit on.
 pub(super) fn findings(tree: &Tree, subject: &Subject) -> Vec<Finding> {
     let of = |interface: &Interface| {
         if !tree.has(&format!("/sys/class/net/{}", interface.name)) {
+            if in_this_namespace(tree, &interface.name) {
+                let why = format!(
+                    "{} is there, but /sys shows the interfaces of another network namespace (ip netns exec mends that)",
+                    interface.name
+                );
+                return vec![Finding::unknown("link", why)];
+            }
             let seen = format!(
                 "there is no interface {} in this network namespace",
                 interface.name
@@ -37,7 +54,13 @@ pub(super) fn findings(tree: &Tree, subject: &Subject) -> Vec<Finding> {
         }
         vec![link(tree, subject, &interface.name), mtu(tree, interface)]
     };
-    subject.interfaces.iter().flat_map(of).collect()
+    let mut findings: Vec<Finding> = subject.interfaces.iter().flat_map(of).collect();
+    let uses_tap = subject.vdevs.iter().any(|driver| driver == "net_tap");
+    if uses_tap && !tree.has("/dev/net/tun") {
+        let seen = "/dev/net/tun is not there, and TAP interfaces are made with it";
+        findings.push(Finding::problem("TAP", seen, &["sudo modprobe tun"]));
+    }
+    findings
 }
 
 fn link(tree: &Tree, subject: &Subject, name: &str) -> Finding {
@@ -99,6 +122,13 @@ fn mtu(tree: &Tree, interface: &Interface) -> Finding {
         Ok(Err(_)) => Finding::unknown(TOPIC, format!("the MTU of {name} is no number")),
         Err(error) => Finding::unknown(TOPIC, error),
     }
+}
+
+/// Whether this process could use an interface, whatever `/sys` shows.
+fn in_this_namespace(tree: &Tree, name: &str) -> bool {
+    let text = tree.text("/proc/net/dev").unwrap_or_default();
+    let mut names = text.lines().filter_map(|line| line.split_once(':'));
+    names.any(|(found, _)| found.trim() == name)
 }
 
 /// Interfaces that a default route of this network namespace uses.

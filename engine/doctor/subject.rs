@@ -3,7 +3,7 @@
 use hugepages::machine::Need;
 
 use super::tree::Tree;
-use crate::plan::{Idle, Plan, PortKind};
+use crate::plan::{Plan, PortKind};
 
 /// What EAL and its rings take besides the pools, roughly.
 const EAL_OVERHEAD: u64 = 16 << 20;
@@ -15,8 +15,6 @@ pub struct Subject {
     pub planned: bool,
     /// CPUs of shards, ascending; none without a configuration.
     pub lcores: Vec<u32>,
-    /// Whether one of them never sleeps.
-    pub busy: bool,
     /// Network cards, those of the configuration or all.
     pub cards: Vec<Card>,
     /// Interfaces of the kernel that virtual devices sit on.
@@ -58,7 +56,6 @@ impl Subject {
         let mut subject = Self {
             planned: true,
             lcores,
-            busy: plan.shards.iter().any(|shard| shard.idle == Idle::Busy),
             huge: eal.huge_pages.then_some(Need {
                 numa_node: None,
                 bytes,

@@ -55,7 +55,7 @@ impl Made {
         .file("proc/swaps", "Filename Type Size Used Priority\n")
         .file(
             "proc/self/status",
-            "Name:\tengine\nCapEff:\t000001ffffffffff\nCpus_allowed_list:\t0-7\n",
+            "Name:\tengine\nCapEff:\t000001ffffffffff\n",
         )
         .file(
             "proc/self/limits",
@@ -140,7 +140,6 @@ fn subject() -> Subject {
     Subject {
         planned: true,
         lcores: vec![5, 6],
-        busy: true,
         cards: vec![Card {
             address: "0000:3b:00.0".to_owned(),
             mtu: Some(1500),
@@ -187,6 +186,15 @@ fn a_server_that_is_ready_has_nothing_to_change() {
     assert_eq!(
         (diagnosis.problems, diagnosis.advice, diagnosis.unknown),
         (0, 0, 1)
+    );
+    let mut jumbo = subject();
+    jumbo.cards[0].mtu = Some(9000);
+    let diagnosis = Made::server().examine(&jumbo);
+    assert_finding(
+        &diagnosis,
+        "MTU",
+        Verdict::Unknown,
+        &["9000", "engine ports"],
     );
 }
 
@@ -382,25 +390,36 @@ fn lcores_that_are_far_from_the_card_or_share_a_core() {
 }
 
 #[test]
-fn lcores_outside_of_the_cpuset_are_a_problem() {
+fn lcores_that_are_not_there_or_not_permitted_are_a_problem() {
     let made = Made::server();
-    made.file(
-        "proc/self/status",
-        "CapEff:\t0000000000000000\nCpus_allowed_list:\t0-4\n",
-    );
-    let diagnosis = made.examine(&subject());
+    let far = Subject {
+        lcores: vec![7, 8],
+        ..subject()
+    };
+    let problem = |subject: &Subject, words: &[&str]| {
+        let diagnosis = made.examine(subject);
+        assert_finding(&diagnosis, "CPUs of lcores", Verdict::Problem, words);
+    };
+    problem(&far, &["8 are not online", "0-7"]);
+    made.file("proc/self/cgroup", "0::/system.slice/engine.service\n");
+    let v2 = "sys/fs/cgroup/system.slice/engine.service/cpuset.cpus.effective";
+    made.file(v2, "0-5\n");
+    problem(&subject(), &["6 are not in the cpuset", "0-5"]);
+    made.file("proc/self/cgroup", "4:cpuset,cpu:/\n1:name=systemd:/\n");
+    made.file("sys/fs/cgroup/cpuset/cpuset.effective_cpus", "0-4\n");
+    problem(&subject(), &["5-6 are not in the cpuset", "0-4"]);
+}
+
+#[test]
+fn a_user_may_lock_too_little_for_vfio() {
+    let made = Made::server();
+    made.file("proc/self/status", "CapEff:\t0000000000000000\n");
+    let words = ["8 MiB", "LimitMEMLOCK"];
     assert_finding(
-        &diagnosis,
-        "CPUs of lcores",
-        Verdict::Problem,
-        &["5-6 are not among", "0-4"],
-    );
-    // A user whose limit is too low for vfio.
-    assert_finding(
-        &diagnosis,
+        &made.examine(&subject()),
         "locked memory",
         Verdict::Problem,
-        &["8 MiB", "LimitMEMLOCK"],
+        &words,
     );
 }
 
@@ -496,6 +515,14 @@ fn interfaces_under_virtual_devices() {
         Verdict::Problem,
         &["no interface veth7"],
     );
+    // /sys may be that of another network namespace.
+    made.file("proc/net/dev", "Inter-| Receive\n veth7: 0 0 0\n");
+    assert_finding(
+        &made.examine(&on("veth7", 1500)),
+        "link",
+        Verdict::Unknown,
+        &["another network namespace"],
+    );
     made.file("sys/class/net/veth0/carrier", "0");
     assert_finding(
         &made.examine(&on("veth0", 1500)),
@@ -503,16 +530,43 @@ fn interfaces_under_virtual_devices() {
         Verdict::Problem,
         &["no carrier"],
     );
-    made.file(
-        "proc/self/status",
-        "CapEff:\t0000000000000000\nCpus_allowed_list:\t0-7\n",
-    );
+    made.file("proc/self/status", "CapEff:\t0000000000000000\n");
     assert_finding(
         &made.examine(&on("veth0", 1500)),
         "permissions",
         Verdict::Problem,
         &["setcap cap_net_raw+ep"],
     );
+}
+
+#[test]
+fn with_an_lcore_on_every_cpu_one_is_to_be_left() {
+    let made = Made::server();
+    made.file("sys/devices/system/cpu/online", "5-6");
+    made.file("sys/devices/system/cpu/isolated", "");
+    let diagnosis = made.examine(&subject());
+    for topic in ["CPUs for the rest", "isolation"] {
+        assert_finding(&diagnosis, topic, Verdict::Advice, &["leave"]);
+    }
+    // To isolate all CPUs is no advice.
+    assert!(!diagnosis.to_string().contains("isolcpus"), "{diagnosis}");
+}
+
+#[test]
+fn tap_needs_its_driver() {
+    let made = Made::server();
+    let tap = Subject {
+        vdevs: vec!["net_tap".to_owned()],
+        ..subject()
+    };
+    assert_finding(
+        &made.examine(&tap),
+        "TAP",
+        Verdict::Problem,
+        &["modprobe tun"],
+    );
+    made.file("dev/net/tun", "");
+    assert!(texts(&made.examine(&tap), "TAP", Verdict::Problem).is_empty());
 }
 
 #[test]
