@@ -4,11 +4,11 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 ENGINE = $(TARGET)/release/engine
 
-.PHONY: help setup venv build demo test peers bench soak fmt lint doc clean
+.PHONY: help setup venv build demo test peers bench bench-all soak fmt lint lint-peers doc clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 setup: ## install what building and testing need (Debian, Ubuntu; quick when nothing is missing)
 	@scripts/setup.sh
@@ -33,7 +33,13 @@ peers: venv ## only the tests of the engine as a process: peers, devices, bad in
 	$(CARGO) build --all-features --example http3
 	$(CARGO) test --all-features --test system
 
-bench: setup ## micro-benchmarks, the engine against its ceilings, at scale, and its API beside quinn (about 40 minutes)
+# The other stacks bring TLS libraries of their own to compile; nothing else in this file builds them.
+bench: setup ## the engine beside quinn, quiche and s2n-quic: a table, target/bench/report.json, docs/benchmarks/*.svg (20 minutes; QUICK=1: 2)
+	@scripts/setup-bench.sh
+	$(CARGO) build --release -p stoq -p bench -p bench-peers --bin engine --bin scale --bin field --bin peer
+	$(TARGET)/release/field $(if $(QUICK),--quick,--plots docs/benchmarks)
+
+bench-all: bench ## the same, then micro-benchmarks, the engine against its ceilings, at scale, and its API (40 minutes more)
 	$(CARGO) bench -p bench
 	$(CARGO) run --release -p bench --bin compare
 	$(CARGO) run --release -p bench --bin scale
@@ -52,10 +58,15 @@ fmt: ## format the sources
 	$(CARGO) fmt --all
 
 lint: setup ## clippy, with warnings as errors
-	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --workspace --exclude bench-peers --all-targets --all-features -- -D warnings
+
+lint-peers: setup ## clippy and tests of the other stacks' programs, in the profile that `make bench` builds
+	@scripts/setup-bench.sh
+	$(CARGO) clippy --release -p bench-peers --all-targets -- -D warnings
+	$(CARGO) test --release -p bench-peers
 
 doc: setup ## documentation of all crates: target/doc/stoq/index.html
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --all-features --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --exclude bench-peers --all-features --no-deps
 
 clean: ## remove everything built
 	$(CARGO) clean

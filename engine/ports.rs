@@ -254,6 +254,7 @@ mod tests {
             rx_queues_max: queues,
             tx_queues_max: 64,
             mtu_range: (68, 9702),
+            rx_frame_max: 9728,
             rss_table: table,
             rss_key_size: 52,
             rss_types: types,

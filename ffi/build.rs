@@ -100,6 +100,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_rss_hash_update",
     "rte_eth_dev_rx_offload_name",
     "rte_eth_dev_tx_offload_name",
+    "rte_eth_read_clock",
+    "rte_mbuf_dyn_tx_timestamp_register",
     // Telemetry.
     "rte_telemetry_register_cmd",
     "rte_tel_data_start_array",

@@ -142,7 +142,7 @@ fn create(path: &Path) -> Result<File, ChildError> {
 }
 
 /// The object at the end of `text`, in one line or several.
-fn last_object(text: &str) -> &str {
+pub fn last_object(text: &str) -> &str {
     let text = text.trim_end();
     if text
         .lines()

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use hugepages::{Mempool, MempoolConfig};
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
+use poll::offload::OffloadConfig;
 use poll::wire::Checksum;
 use poll::{
     Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, QueuePair, Transport, TxPath, link,
@@ -169,6 +170,8 @@ pub fn join_sides<A, B>(
         rx_descriptors: DESCRIPTORS,
         tx_descriptors: DESCRIPTORS,
         pool: pools[end],
+        tx_pool: pools[end],
+        offload: OffloadConfig::default(),
         rss_key: None,
     };
     let configs = [config(0), config(1)];

@@ -11,6 +11,7 @@ mod client;
 mod connection_ids;
 mod error;
 mod listener;
+mod nic;
 mod port;
 mod scalar;
 mod settings;
@@ -32,12 +33,13 @@ pub use listener::{
     Anchors, ClientAuth, EchoService, HqService, Identity, Listener, OneOrMore, PerfService,
     Services,
 };
+pub use nic::{Misbehaviour, Nic, NicOffload, NicOffloads, Wire};
 pub use port::{Checksum, Idle, Mbufs, Memory, Port, Shard, TxPath};
 pub use scalar::OrOff;
 pub use settings::{Limits, Metrics, Run};
 pub use source::Source;
 pub use transport::{AckFrequency, Congestion, Transport};
-pub use units::{Interval, Rate, Size};
+pub use units::{BitRate, Interval, Percent, Rate, Size};
 
 /// A configuration file.
 #[derive(Debug, Clone, Default, Deserialize)]

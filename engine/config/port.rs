@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Address, Prefix};
 use super::connection_ids::Hex;
+use super::nic::Nic;
 use super::units::{Interval, Size};
 
 /// A port: a device that EAL knows, or one end of an in-process link.
@@ -16,6 +17,9 @@ pub struct Port {
     pub device: Option<String>,
     /// The port at the other end of an in-process link. Excludes `device`.
     pub link: Option<String>,
+    /// Puts an emulated NIC behind this end of a link; both ends have one or none.
+    #[serde(default, deserialize_with = "super::present")]
+    pub emulated: Option<Nic>,
     /// IP MTU in bytes, 1280..=9600; default 1500.
     pub mtu: Option<u16>,
     /// Static addresses; a link-local one is added.

@@ -8,7 +8,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::address::{Address, Fingerprint, Listen, Prefix, Remote};
 use super::port::Mbufs;
-use super::units::{Interval, Rate, Size};
+use super::units::{BitRate, Interval, Percent, Rate, Size};
 
 /// A value that can be switched off with the word `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,8 @@ deserialize_from_text!(
     Size,
     Interval,
     Rate,
+    BitRate,
+    Percent,
     Prefix,
     Address,
     Remote,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
+use poll::offload::OffloadConfig;
 use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -180,6 +181,8 @@ fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
         rx_descriptors: plan.rx_descriptors,
         tx_descriptors: plan.tx_descriptors,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key: rss_key(plan),
     }
 }

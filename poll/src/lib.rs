@@ -28,14 +28,21 @@ mod idle;
 mod lane;
 #[allow(unsafe_code, reason = "launches work on EAL's threads")]
 mod lcore;
-#[allow(unsafe_code, reason = "makes rings and ports over them")]
 mod link;
+mod nic;
+pub mod offload;
 #[allow(unsafe_code, reason = "calls ethdev")]
 mod port;
 pub mod profile;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
+mod random;
 mod relay;
+#[allow(
+    unsafe_code,
+    reason = "makes rings and ports over them, and moves mbufs through them"
+)]
+mod ring;
 #[allow(unsafe_code, reason = "answers through DPDK's telemetry")]
 pub mod telemetry;
 mod toeplitz;
@@ -54,6 +61,7 @@ pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lane::{Lane, LaneConfig};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
 pub use link::{LinkEnd, link};
+pub use nic::{Emulation, NicClock, NicConfig, NicOffload, NicStats, WireConfig, emulated};
 pub use port::{
     DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,
     ports, rss_type_names, rx_offload_name, tx_offload_name,

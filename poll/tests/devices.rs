@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddrV6};
 
 use hugepages::{Burst, Mempool, MempoolConfig};
+use poll::offload::OffloadConfig;
 use poll::{BURST, DEFAULT_RSS_KEY, Eal, Port, PortConfig, PortError, Rss, link, toeplitz};
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 2);
@@ -16,6 +17,8 @@ fn config(pool: Mempool, queues: u16, rss_key: Option<Vec<u8>>) -> PortConfig {
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key,
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Setup, Wire};
 use hugepages::{Mempool, MempoolConfig, PacketAlloc};
+use poll::offload::OffloadConfig;
 use poll::{
     Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
     LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker, drain_queues,
@@ -120,6 +121,8 @@ fn exchange(
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key: None,
     };
     let names = [format!("{name}l"), format!("{name}r")];
@@ -246,6 +249,8 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key: None,
     };
     let [(_left_port, mut left), (right_port, mut right)] =

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::recorder::{Kind, Terms};
+
 /// Bytes of a request, the header of eight that says how long its answer is among them.
 pub const REQUEST: usize = 512;
 /// Bytes of the answer to a small request.
@@ -170,6 +172,20 @@ impl Spec {
     /// What is left out before.
     pub fn warm_up(&self) -> Duration {
         self.length().min(WARM_UP_MAX)
+    }
+
+    /// What its recorder has to know.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            answer: self.case.answer(),
+            outstanding: self.case.outstanding(),
+            figures: match self.case.is_requests() {
+                true => Kind::Requests,
+                false => Kind::Bulk,
+            },
+            warm_up: self.warm_up(),
+            length: self.length(),
+        }
     }
 
     /// The most time that it may take, from the start of its process to its end.

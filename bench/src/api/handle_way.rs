@@ -55,7 +55,7 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
             listen(&handle, &identity).await?;
         }
         let connection = connect(&handle, &identity).await?;
-        Ok::<_, Box<dyn Error>>(tasks::run(spec, connection).await)
+        Ok::<_, Box<dyn Error>>(tasks::run(spec.terms(), &[connection]).await)
     })?;
     judge(&engine.shutdown()?, &mut figures);
     Ok(figures)

@@ -50,7 +50,7 @@ pub fn run(spec: &Spec) -> Result<Figures, Box<dyn Error>> {
         let endpoint = client_endpoint(socket)?;
         let connecting = endpoint.connect_with(config, remote, SERVER_NAME)?;
         let connection = connecting.await?;
-        Ok(tasks::run(spec, connection).await)
+        Ok(tasks::run(spec.terms(), &[connection]).await)
     })
 }
 

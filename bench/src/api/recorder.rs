@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use quinn_proto::ConnectionStats;
 
-use super::case::{Case, REQUEST, Spec};
+use super::case::REQUEST;
 use crate::scale::figures::Figures;
 
 /// The largest latency that is told apart, nanoseconds.
@@ -15,13 +15,36 @@ const CHUNKS_A_LOOK: u32 = 64;
 /// Failures that are told apart; of more, only the number is.
 const PROBLEMS_MAX: usize = 5;
 
+/// What a client does, as far as its recorder has to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Bytes of each answer.
+    pub answer: u64,
+    /// Requests under way at a time, over all connections.
+    pub outstanding: usize,
+    /// What is to be found: how many answers there are and how long they take, or how many bytes they have.
+    pub figures: Kind,
+    /// What is left out at the start.
+    pub warm_up: Duration,
+    /// Time that is measured after that.
+    pub length: Duration,
+}
+
+/// What is to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Answers a second, and their latency.
+    Requests,
+    /// Bytes a second.
+    Bulk,
+}
+
 /// Counts for one client. It is told what happens, by the thread to which it happens, and reads the clock itself.
 #[derive(Debug)]
 pub struct Recorder {
-    case: Case,
+    terms: Terms,
     /// When the window may begin.
     begin: Instant,
-    length: Duration,
     /// What had happened when it began, and when it ended.
     marks: [Option<(Instant, Count)>; 2],
     total: Count,
@@ -40,11 +63,10 @@ struct Count {
 
 impl Recorder {
     /// A recorder whose warm-up begins at `now`.
-    pub fn new(spec: &Spec, now: Instant) -> Self {
+    pub fn new(terms: Terms, now: Instant) -> Self {
         Self {
-            case: spec.case,
-            begin: now + spec.warm_up(),
-            length: spec.length(),
+            terms,
+            begin: now + terms.warm_up,
             marks: [None; 2],
             total: Count::default(),
             issued: 0,
@@ -81,9 +103,15 @@ impl Recorder {
     /// The answer to a request issued at `issued` is complete: it had `bytes`. Returns the time at which the next
     /// request is issued, or nothing when it is over.
     pub fn answered(&mut self, issued: Instant, bytes: u64) -> Option<Instant> {
+        let now = self.count(issued, bytes);
+        self.issue_at(now)
+    }
+
+    /// The same where no request follows from it. Returns the time.
+    pub fn count(&mut self, issued: Instant, bytes: u64) -> Instant {
         let now = Instant::now();
-        if bytes != self.case.answer() {
-            let wanted = self.case.answer();
+        let wanted = self.terms.answer;
+        if bytes != wanted {
             self.fail(format!("an answer had {bytes} bytes, not {wanted}"));
         }
         self.total.answers += 1;
@@ -95,7 +123,12 @@ impl Recorder {
             let ns = (now - issued).as_nanos() as u64;
             self.latency.saturating_record(ns);
         }
-        self.issue_at(now)
+        now
+    }
+
+    /// No answer to `requests` requests is waited for any more, which is no failure where the network may lose them.
+    pub fn give_up(&mut self, requests: u64) {
+        self.issued -= requests;
     }
 
     /// A request failed, or all of them did.
@@ -117,7 +150,7 @@ impl Recorder {
         match self.marks {
             [None, _] if now >= self.begin => self.marks[0] = mark,
             [Some((start, before)), None]
-                if now >= start + self.length && self.says_enough(before) =>
+                if now >= start + self.terms.length && self.says_enough(before) =>
             {
                 self.marks[1] = mark;
             }
@@ -127,9 +160,9 @@ impl Recorder {
 
     /// On a machine with other work, a short window may pass without an answer: it is kept open then.
     fn says_enough(&self, before: Count) -> bool {
-        match self.case.is_requests() {
-            true => self.latency.len() >= self.case.outstanding() as u64,
-            false => self.total.bytes > before.bytes,
+        match self.terms.figures {
+            Kind::Requests => self.latency.len() >= self.terms.outstanding as u64,
+            Kind::Bulk => self.total.bytes > before.bytes,
         }
     }
 
@@ -151,7 +184,7 @@ impl Recorder {
             return figures;
         };
         let elapsed = end - start;
-        if self.case.is_requests() {
+        if self.terms.figures == Kind::Requests {
             for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
                 let ns = self.latency.value_at_quantile(quantile);
                 figures.add(name, "us", ns as f64 / 1e3);
@@ -193,20 +226,21 @@ mod tests {
     use std::thread::sleep;
 
     use super::*;
-    use crate::api::case::Way;
 
-    fn recorder(case: Case) -> Recorder {
-        let spec = Spec {
-            way: Way::Quinn,
-            case,
-            seconds: 0.01,
+    fn recorder(outstanding: usize) -> Recorder {
+        let terms = Terms {
+            answer: 4096,
+            outstanding,
+            figures: Kind::Requests,
+            warm_up: Duration::from_millis(10),
+            length: Duration::from_millis(10),
         };
-        Recorder::new(&spec, Instant::now())
+        Recorder::new(terms, Instant::now())
     }
 
     #[test]
     fn the_warm_up_and_what_follows_the_end_are_left_out() {
-        let mut recorder = recorder(Case::Requests1);
+        let mut recorder = recorder(1);
         let mut issued = recorder.issue();
         let mut answers = 0;
         while let Some(at) = issued {
@@ -226,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_short_answer_is_a_problem() {
-        let mut recorder = recorder(Case::Requests16);
+        let mut recorder = recorder(16);
         let issued = recorder.issue().unwrap();
         recorder.answered(issued, 4095);
         assert!(recorder.is_over());
@@ -236,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_lost_answer_is_a_problem() {
-        let mut recorder = recorder(Case::Requests1);
+        let mut recorder = recorder(1);
         recorder.issue().unwrap();
         let mut issued = recorder.issue();
         while let Some(at) = issued {
@@ -248,5 +282,7 @@ mod tests {
         let answers = recorder.total.answers;
         let lost = format!("{} requests were issued, {answers} answered", answers + 1);
         assert_eq!(problems, [lost]);
+        recorder.give_up(1);
+        assert!(recorder.is_over());
     }
 }

@@ -39,7 +39,7 @@ impl Requester {
             target,
             found,
             request: request(spec.case.answer()),
-            recorder: Recorder::new(&spec, Instant::now()),
+            recorder: Recorder::new(spec.terms(), Instant::now()),
             key: None,
             wake: Some(Instant::now()),
             waiting: VecDeque::with_capacity(spec.case.outstanding()),
@@ -49,7 +49,7 @@ impl Requester {
     }
 
     fn begin(&mut self, connection: &mut Connection<'_>) {
-        self.recorder = Recorder::new(&self.spec, Instant::now());
+        self.recorder = Recorder::new(self.spec.terms(), Instant::now());
         for _ in 0..self.spec.case.outstanding() {
             self.waiting.extend(self.recorder.issue());
         }

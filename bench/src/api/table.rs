@@ -260,7 +260,7 @@ fn number(unit: &str, value: f64) -> String {
 }
 
 /// Lines with their cells below each other: the first column to the left, the others to the right.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {

@@ -7,8 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use quinn_proto::ConnectionStats;
 
-use super::case::{REST, Spec};
-use super::recorder::{Recorder, request};
+use super::case::REST;
+use super::recorder::{Recorder, Terms, request};
 use crate::scale::figures::Figures;
 
 /// A connection on which requests can be made.
@@ -25,13 +25,14 @@ pub trait Client: Clone + Send + Sync + 'static {
     fn stats(&self) -> impl Future<Output = Option<ConnectionStats>> + Send;
 }
 
-/// Has as many requests under way as the case says, each in a task of its own, until it is over.
-pub async fn run(spec: &Spec, client: impl Client) -> Figures {
+/// Has as many requests under way as `terms` say, each in a task of its own, until it is over. They are shared out among
+/// `clients`, one or more connections, whose figures of datagrams are those of the first.
+pub async fn run(terms: Terms, clients: &[impl Client]) -> Figures {
     tokio::time::sleep(REST).await;
-    let recorder = Arc::new(Mutex::new(Recorder::new(spec, Instant::now())));
-    let request = request(spec.case.answer());
-    let tasks: Vec<_> = (0..spec.case.outstanding())
-        .map(|_| {
+    let recorder = Arc::new(Mutex::new(Recorder::new(terms, Instant::now())));
+    let request = request(terms.answer);
+    let tasks: Vec<_> = (clients.iter().cycle().take(terms.outstanding))
+        .map(|client| {
             let (client, request) = (client.clone(), request.clone());
             tokio::spawn(make_requests(client, request, Arc::clone(&recorder)))
         })
@@ -41,7 +42,10 @@ pub async fn run(spec: &Spec, client: impl Client) -> Figures {
             lock(&recorder).fail(format!("a client's task: {error}"));
         }
     }
-    let stats = client.stats().await;
+    let stats = match clients.first() {
+        Some(client) => client.stats().await,
+        None => None,
+    };
     lock(&recorder).figures(stats.as_ref())
 }
 

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -105,7 +105,15 @@ pub fn pin(cpu: usize) {
 /// # Errors
 /// The system gives none.
 pub fn socket() -> std::io::Result<(UdpSocket, [usize; 2])> {
-    let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))?;
+    socket_at(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
+}
+
+/// The same on any address.
+///
+/// # Errors
+/// The system gives none.
+pub fn socket_at(address: SocketAddr) -> std::io::Result<(UdpSocket, [usize; 2])> {
+    let socket = UdpSocket::bind(address)?;
     // Above the system's limit for a user who may; else as far as the limit goes.
     if sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER).is_err() {
         sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER)?;
@@ -169,6 +177,16 @@ pub fn client_endpoint(socket: UdpSocket) -> std::io::Result<Endpoint> {
 
 /// Accepts connections, within the engine's default bounds, and answers requests.
 pub async fn serve(endpoint: Endpoint) {
+    serve_with(endpoint, serve_connection).await;
+}
+
+/// Accepts connections, within the engine's default bounds, and does what `serve` does with each.
+pub async fn serve_with<F>(
+    endpoint: Endpoint,
+    serve: impl Fn(Connection) -> F + Copy + Send + 'static,
+) where
+    F: Future<Output = ()> + Send,
+{
     let limits = ShardLimits::default();
     let handshakes = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = endpoint.accept().await {
@@ -192,14 +210,15 @@ pub async fn serve(endpoint: Endpoint) {
                 let connected = connecting.await;
                 handshakes.fetch_sub(1, Ordering::Relaxed);
                 if let Ok(connection) = connected {
-                    serve_connection(connection).await;
+                    serve(connection).await;
                 }
             });
         }
     }
 }
 
-async fn serve_connection(connection: Connection) {
+/// Answers the requests of a connection until it ends.
+pub async fn serve_connection(connection: Connection) {
     while let Ok((send, recv)) = connection.accept_bi().await {
         tokio::spawn(answer(send, recv));
     }

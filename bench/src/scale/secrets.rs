@@ -10,7 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{
     ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
-use rustls::crypto::ring::{cipher_suite, default_provider};
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
@@ -57,14 +57,29 @@ pub fn client(
     full: Arc<AtomicU64>,
 ) -> Result<quinn_proto::ClientConfig, Box<dyn Error>> {
     // As the engine's own clients: AES-128 first.
-    let provider = Arc::new(CryptoProvider {
+    let provider = CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,
             cipher_suite::TLS13_AES_256_GCM_SHA384,
             cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
         ],
         ..default_provider()
-    });
+    };
+    let config = QuicClientConfig::try_from(client_tls(provider, certificate, resume, full)?)?;
+    Ok(quinn_proto::ClientConfig::new(Arc::new(config)))
+}
+
+/// The TLS settings of [`client`], with the cipher suites of `provider`.
+///
+/// # Errors
+/// The provider has no suite of TLS 1.3.
+pub fn client_tls(
+    provider: CryptoProvider,
+    certificate: CertificateDer<'static>,
+    resume: bool,
+    full: Arc<AtomicU64>,
+) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(provider);
     let verifier = Pinned {
         certificate,
         provider: Arc::clone(&provider),
@@ -80,8 +95,7 @@ pub fn client(
         true => Resumption::store(Arc::new(Tickets::default())),
         false => Resumption::disabled(),
     };
-    let config = QuicClientConfig::try_from(config)?;
-    Ok(quinn_proto::ClientConfig::new(Arc::new(config)))
+    Ok(config)
 }
 
 /// The tickets of one server. rustls' own store keeps eight for each, and a burst of handshakes begins more at once.

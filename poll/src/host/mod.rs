@@ -49,7 +49,7 @@ use std::time::{Duration, Instant};
 
 use addresses::Addresses;
 use control::TokenBucket;
-use keyed::{KeyedHash, Random};
+use keyed::KeyedHash;
 use neighbours::Neighbours;
 use outbox::{Frames, Waiting};
 use path_mtu::PathMtus;
@@ -61,6 +61,7 @@ pub use neighbours::{NeighbourInfo, Reachability};
 pub use udp_ports::UdpPorts;
 
 use crate::deadline::earlier;
+use crate::random::Random;
 use crate::transport::{Ecn, Path};
 use crate::wire::{
     ALL_NODES, Checksum, DropCounters, DropReason, ETHERNET_HEADER, MTU_MIN, MacAddr,

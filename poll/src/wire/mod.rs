@@ -26,6 +26,8 @@ use std::net::Ipv6Addr;
 
 /// Bytes of an Ethernet II header: destination, source, ethertype.
 pub const ETHERNET_HEADER: usize = 14;
+/// Bytes of a VLAN tag (IEEE 802.1Q), between the MAC addresses and the ethertype.
+pub const VLAN_TAG: usize = 4;
 /// Bytes of an IPv6 header without extension headers (RFC 8200 §3).
 pub const IPV6_HEADER: usize = 40;
 /// Bytes of a UDP header (RFC 768).

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use hugepages::{Burst, Mbuf, Mempool, MempoolConfig};
 use poll::host::{Host, HostConfig, HostRole};
+use poll::offload::OffloadConfig;
 use poll::wire::icmpv6::{Icmpv6Headers, Message, ND_HOP_LIMIT, emit};
 use poll::wire::{Checksum, MacAddr, Parsed, UdpHeaders, emit_udp_headers, parse, solicited_node};
 use poll::{
@@ -173,6 +174,8 @@ pub fn ends(eal: &Eal, setup: Setup, pools: [Mempool; 2]) -> [(Port, Vec<QueuePa
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key: None,
     });
     let names = [unique("end"), unique("end")];
