@@ -241,6 +241,8 @@ fn seats<T>(
             rx_copybreak: settings.rx_copybreak,
             pool_low_mark: settings.mbufs as usize * count / 8,
             udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
+            segments_max: 1,
+            clock: None,
             burst: BURST_DEFAULT,
             relay: relays.next(),
         };

@@ -4,7 +4,7 @@ use poll::offload::{Mode, OffloadConfig, Vlan};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::port::{PortKind, PortPlan};
-use crate::config::{ConfigError, Offload, OffloadMode, OrOff, Source};
+use crate::config::{Config, ConfigError, Offload, OffloadMode, OrOff, Source};
 
 /// VLAN ids that a port may have: 0 and 4095 mean something else (IEEE 802.1Q).
 const VLAN_MAX: u16 = 4094;
@@ -100,12 +100,19 @@ pub(super) fn plan(
     }))
 }
 
-/// What one end of a link expects, the other has to send.
-pub(super) fn links(source: &Source, ports: &[PortPlan]) -> Result<(), ConfigError> {
+/// What one end of a link within the process expects, the other has to send.
+pub(super) fn links(
+    config: &Config,
+    source: &Source,
+    ports: &[PortPlan],
+) -> Result<(), ConfigError> {
     for (index, port) in ports.iter().enumerate() {
         let PortKind::Link { peer } = port.kind else {
             continue;
         };
+        if config.ports[index].emulated.is_some() {
+            continue;
+        }
         let peer = &ports[peer];
         let expects = port.offload.0.rx_checksum == Mode::Software;
         if expects && peer.offload.0.tx_checksum != Mode::Software {

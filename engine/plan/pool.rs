@@ -205,7 +205,8 @@ impl Pools<'_> {
             return Ok(whole);
         };
         let key = format!("ports[{}].data_room", self.index);
-        if matches!(self.port.kind, PortKind::Link { .. }) && bytes < u64::from(whole) {
+        let config = &self.config.ports[self.index];
+        if config.link.is_some() && config.emulated.is_none() && bytes < u64::from(whole) {
             let message = format!(
                 "{bytes} B is too little: what crosses a link stays in one mbuf, and a frame of the MTU takes {whole} B"
             );

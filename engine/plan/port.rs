@@ -127,7 +127,7 @@ pub(super) fn plan(
     for index in 0..config.ports.len() {
         ports.push(one(config, source, eal, index)?);
     }
-    offload::links(source, &ports)?;
+    offload::links(config, source, &ports)?;
     Ok(ports)
 }
 
@@ -147,6 +147,7 @@ fn one(
     names::port(source, &at("name"), &port.name)?;
     let kind = kind(config, source, eal, index)?;
     let is_link = matches!(kind, PortKind::Link { .. });
+    let in_process = is_link && port.emulated.is_none();
     let tx_path = match port.tx_path {
         TxPath::Auto if is_link => TxPathPlan::Scratch,
         TxPath::Auto | TxPath::InPlace => TxPathPlan::InPlace,
@@ -174,7 +175,12 @@ fn one(
             .collect(),
         gateway: gateway(source, at("gateway"), port)?,
         router_advertisements: port.router_advertisements,
-        offload: offload::plan(source, &format!("ports[{index}]"), &port.offload, is_link)?,
+        offload: offload::plan(
+            source,
+            &format!("ports[{index}]"),
+            &port.offload,
+            in_process,
+        )?,
         tx_path,
         burst: burst(source, at("burst"), port.burst)?,
         // Above any MTU everything is copied, however much above.

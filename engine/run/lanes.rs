@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
-use poll::offload::RxChecksum;
+use poll::offload::{PacingClock, RxChecksum};
 use poll::profile::Profiler;
 use poll::{
-    Control, Emulation, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair,
-    TxPath, Worker,
+    Control, Eal, Emulation, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask,
+    QueuePair, TxPath, Worker,
 };
 use tracing::{info, warn};
 
@@ -54,6 +54,7 @@ impl Seat {
 
 /// What the lanes of a plan's shards are made of, in its order.
 pub(super) fn seats(
+    eal: &Eal,
     plan: &Plan,
     shards: Shards,
     ports: &mut [OpenPort],
@@ -64,6 +65,7 @@ pub(super) fn seats(
     shards
         .map(|((index, config), counters)| {
             seat(
+                eal,
                 plan,
                 index,
                 config,
@@ -76,6 +78,7 @@ pub(super) fn seats(
 }
 
 fn seat(
+    eal: &Eal,
     plan: &Plan,
     index: usize,
     mut shard: ShardConfig,
@@ -98,6 +101,8 @@ fn seat(
     if host.role == HostRole::Primary {
         announce(&host, port, port_plan);
     }
+    let clock = clock(eal, port, port_plan);
+    shard.paced_by_device = clock.is_some();
     let lane = LaneConfig {
         pool: port.tx_pool,
         rx_pool,
@@ -108,6 +113,8 @@ fn seat(
         rx_copybreak: usize::from(port_plan.rx_copybreak),
         pool_low_mark: port_plan.pool.low_mark as usize,
         udp_payload_max: port_plan.udp_payload_max,
+        segments_max: port.port.offloads().segments_max,
+        clock,
         burst: usize::from(port_plan.burst),
         relay: shared.take_relay(index),
     };
@@ -125,6 +132,18 @@ fn seat(
         emulation: port.emulation.take(),
         profile: plan.run.profile,
     }
+}
+
+/// The clock by which the device sends, if it is to send on time.
+fn clock(eal: &Eal, port: &OpenPort, plan: &PortPlan) -> Option<PacingClock> {
+    if !port.port.offloads().pacing {
+        return None;
+    }
+    let clock = PacingClock::new(eal.up(), &port.port);
+    if clock.is_none() {
+        warn!(port = %plan.name, "the device does not tell the time: the engine paces, not the device");
+    }
+    clock
 }
 
 /// Tells the device and the log of a port's addresses: those of a host like the one that will be on its first queue.

@@ -146,13 +146,14 @@ pub(crate) struct TxBridge {
     /// The buffer of [`TxPath::Scratch`]; its capacity never changes.
     scratch: Vec<u8>,
     payload_max: usize,
+    segments_max: usize,
 }
 
 /// What became of a buffer that was lent.
 pub(crate) enum Written {
     /// Nothing to send.
     Nothing,
-    /// The mbuf's data is the payload, with room for headers in front.
+    /// The mbuf's data is the payload, with room for headers in front. It may be several datagrams.
     Datagram {
         /// The mbuf.
         mbuf: Mbuf,
@@ -166,14 +167,22 @@ pub(crate) enum Written {
 }
 
 impl TxBridge {
-    pub(crate) fn new(pool: Mempool, path: TxPath, payload_max: usize, burst: usize) -> Self {
+    /// For datagrams of up to `payload_max` bytes, `segments_max` of them in one mbuf.
+    pub(crate) fn new(
+        pool: Mempool,
+        path: TxPath,
+        payload_max: usize,
+        segments_max: usize,
+        burst: usize,
+    ) -> Self {
         Self {
             pool,
             in_place: path == TxPath::InPlace && hugepages::is_installed(),
             blanks: Burst::with_limit(burst),
             spare: None,
-            scratch: Vec::with_capacity(payload_max),
+            scratch: Vec::with_capacity(payload_max * segments_max),
             payload_max,
+            segments_max,
         }
     }
 
@@ -224,9 +233,7 @@ impl TxBridge {
                 }
                 Written::Nothing
             }
-            (Some(transmit), Ok(mbuf))
-                if mbuf.len() == transmit.size && mbuf.len() <= self.payload_max =>
-            {
+            (Some(transmit), Ok(mbuf)) if self.is_sound(&transmit, mbuf.len()) => {
                 Written::Datagram {
                     mbuf,
                     transmit,
@@ -247,14 +254,13 @@ impl TxBridge {
             self.put_back(mbuf);
             return Written::Nothing;
         };
-        let fits = self.scratch.len() == transmit.size && transmit.size <= self.payload_max;
-        let place = if fits {
+        let place = if self.is_sound(&transmit, self.scratch.len()) {
             mbuf.append(transmit.size)
         } else {
             None
         };
         let Some(place) = place else {
-            self.scratch = Vec::with_capacity(self.payload_max);
+            self.scratch = Vec::with_capacity(self.payload_max * self.segments_max);
             self.put_back(mbuf);
             return Written::Grew;
         };
@@ -264,6 +270,14 @@ impl TxBridge {
             transmit,
             in_place: false,
         }
+    }
+
+    /// Whether the `written` bytes are what the writer says, and no more than it was allowed.
+    #[inline]
+    fn is_sound(&self, transmit: &Transmit, written: usize) -> bool {
+        written == transmit.size
+            && transmit.datagram_size() <= self.payload_max
+            && transmit.datagrams() <= self.segments_max
     }
 }
 

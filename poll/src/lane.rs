@@ -13,7 +13,7 @@ use crate::counters::{LaneCounters, LaneStats};
 use crate::deadline::earlier;
 use crate::host::{Audience, Host, HostRole, Route, Verdict};
 use crate::idle::SLEEP_MAX;
-use crate::offload::{ChecksumVerdict, FrameOffloads};
+use crate::offload::{ChecksumVerdict, FrameOffloads, PacingClock, segmentation};
 use crate::profile::{Profiler, Stage, enter, within};
 use crate::queue::{BURST, QueuePair};
 use crate::relay::{RELAYED_MAX, Relay};
@@ -22,9 +22,12 @@ use crate::wire::{DropReason, MacAddr};
 
 /// Turns between two publications of the counters.
 const PUBLISH_TURNS: u64 = 256;
-/// Datagrams asked for in one turn and lane, in bursts. Those that find no neighbour take no place in the burst, so the
-/// burst alone would not bound the turn.
+/// Times that the transport is asked for datagrams in one turn and lane, in bursts. Those that find no neighbour take no
+/// place in the burst, so the burst alone would not bound the turn.
 const PULLED_BURSTS_MAX: usize = 2;
+/// Datagrams after which the transport is not asked for more in one turn and lane, in bursts, where several are sent in
+/// one mbuf: received frames wait meanwhile.
+const DATAGRAM_BURSTS_MAX: usize = 4;
 /// Of how many frames of a burst one may be the host's own. The rest is the transport's: neighbours that keep asking cannot
 /// silence it.
 const HOST_SHARE: usize = 4;
@@ -46,6 +49,11 @@ pub struct LaneConfig {
     pub pool_low_mark: usize,
     /// Largest UDP payload to send, bytes; at most the pool's data room without the headers in front.
     pub udp_payload_max: u16,
+    /// Datagrams of one size that may be sent in one mbuf, for the device to segment: 1 where it does not. At most as
+    /// many of `udp_payload_max` as fit the pool's data room without the headers in front.
+    pub segments_max: u16,
+    /// The clock by which the device sends frames that are given a departure; none where it sends at once.
+    pub clock: Option<PacingClock>,
     /// Frames received, and frames sent, in one turn at most: 1 to [`BURST`], 32 as a rule ([`BURST_DEFAULT`](crate::BURST_DEFAULT)).
     pub burst: usize,
     /// Joins the host with those on the other queues of its port; none on a port with one queue.
@@ -66,6 +74,9 @@ pub struct Lane<T> {
     received: Burst<BURST>,
     /// Frames for the device; what it refuses stays first in line.
     outgoing: Burst<BURST>,
+    segments_max: usize,
+    /// By which frames leave that are given a departure.
+    clock: Option<PacingClock>,
     relay: Option<Relay>,
     /// Where frames are built, and where received ones come from.
     pools: [Mempool; 2],
@@ -104,10 +115,13 @@ impl<T: Transport> Lane<T> {
                 config.pool,
                 config.tx_path,
                 usize::from(config.udp_payload_max),
+                usize::from(config.segments_max),
                 config.burst,
             ),
             received: Burst::with_limit(config.burst),
             outgoing: Burst::with_limit(config.burst),
+            segments_max: usize::from(config.segments_max),
+            clock: config.clock,
             relay: config.relay,
             pools: [config.pool, config.rx_pool],
             stats: LaneStats::default(),
@@ -290,9 +304,29 @@ impl<T: Transport> Lane<T> {
             self.stats.tx_stalled += u64::from(no_mbuf);
             return 0;
         }
-        let sent = within(Stage::Tx, || self.queue.tx.tx_burst(&mut self.outgoing));
-        self.stats.tx_frames += sent as u64;
+        let sent = within(Stage::Tx, || self.transmit_burst());
         self.stats.tx_stalled += u64::from(no_mbuf || !self.outgoing.is_empty());
+        sent
+    }
+
+    /// Offers what is outgoing to the device, and counts what it takes.
+    #[inline]
+    fn transmit_burst(&mut self) -> usize {
+        if self.segments_max == 1 {
+            let sent = self.queue.tx.tx_burst(&mut self.outgoing);
+            self.stats.tx_frames += sent as u64;
+            return sent;
+        }
+        // What the device takes is the device's, and cannot be looked at any more.
+        let mut datagrams = [0; BURST];
+        for (count, mbuf) in datagrams.iter_mut().zip(self.outgoing.as_slice()) {
+            *count = segmentation::frames(mbuf);
+        }
+        let sent = self.queue.tx.tx_burst(&mut self.outgoing);
+        for count in datagrams.into_iter().take(sent) {
+            self.stats.tx_frames += count as u64;
+            self.stats.tx_segmented += u64::from(count > 1);
+        }
         sent
     }
 
@@ -331,23 +365,31 @@ impl<T: Transport> Lane<T> {
     /// Datagrams of the transport, while the burst has room. False when no mbuf was free.
     #[inline]
     fn pull_transport(&mut self, now: Instant) -> bool {
-        for _ in 0..PULLED_BURSTS_MAX * self.outgoing.limit() {
-            if self.outgoing.is_full() {
+        let (burst, segments_max) = (self.outgoing.limit(), self.segments_max);
+        let mut datagrams = 0;
+        for _ in 0..PULLED_BURSTS_MAX * burst {
+            if self.outgoing.is_full() || datagrams >= DATAGRAM_BURSTS_MAX * burst {
                 break;
             }
             let Some(mbuf) = self.tx.blank() else {
                 return false;
             };
             let transport = &mut self.transport;
-            let transmit =
-                |buf: &mut Vec<u8>| within(Stage::Transmit, || transport.transmit(now, buf));
+            let transmit = |buf: &mut Vec<u8>| {
+                within(Stage::Transmit, || {
+                    transport.transmit(now, buf, segments_max)
+                })
+            };
             match self.tx.write(mbuf, transmit) {
                 Written::Nothing => break,
                 Written::Datagram {
                     mbuf,
                     transmit,
                     in_place,
-                } => within(Stage::Emit, || self.route(now, mbuf, &transmit, in_place)),
+                } => {
+                    datagrams += transmit.datagrams();
+                    within(Stage::Emit, || self.route(now, mbuf, &transmit, in_place));
+                }
                 Written::Grew => self.stats.drops.count(DropReason::TxGrew),
             }
         }
@@ -361,12 +403,13 @@ impl<T: Transport> Lane<T> {
             now,
             *transmit.destination.ip(),
             transmit.source,
-            transmit.size,
+            transmit.datagram_size(),
         );
         let refused = match route {
             Route::Ready { mac, source } => {
                 if self.put_headers(&mut mbuf, mac, source, transmit) {
-                    self.count_sent(transmit.size, in_place);
+                    self.request(&mut mbuf, transmit);
+                    self.count_sent(transmit, in_place);
                     // There is room: the caller has asked.
                     let _ = self.outgoing.push(mbuf);
                     return;
@@ -374,17 +417,14 @@ impl<T: Transport> Lane<T> {
                 Some(DropReason::TxGrew)
             }
             Route::Waiting { source } => {
-                let parked = self.host.park(now, transmit, source, mbuf.data());
-                if parked.is_ok() {
-                    // It goes later, as a copy of the copy that waits.
-                    self.count_sent(transmit.size, false);
-                }
-                parked.err()
+                self.park(now, transmit, source, mbuf.data());
+                None
             }
             Route::Refused(reason) => Some(reason),
         };
         if let Some(reason) = refused {
-            self.stats.drops.count(reason);
+            let datagrams = transmit.datagrams() as u64;
+            self.stats.drops.count_many(reason, datagrams);
         }
         self.tx.put_back(mbuf);
     }
@@ -406,11 +446,42 @@ impl<T: Transport> Lane<T> {
         self.offloads.dress_datagram(mbuf)
     }
 
+    /// Says in the mbuf what the device is to do with it besides.
     #[inline]
-    fn count_sent(&mut self, bytes: usize, in_place: bool) {
-        self.stats.tx_bytes += bytes as u64;
-        self.stats.tx_in_place += u64::from(in_place);
-        self.stats.tx_copied += u64::from(!in_place);
+    fn request(&self, mbuf: &mut Mbuf, transmit: &Transmit) {
+        if let Some(size) = transmit.segment_size {
+            mbuf.set_tx(segmentation::ask(mbuf.tx_offload(), size));
+        }
+        if let (Some(clock), Some(departure)) = (&self.clock, transmit.departure) {
+            clock.stamp(mbuf, departure);
+        }
+    }
+
+    /// Leaves a payload with the host until its neighbour is known, datagram by datagram: each goes in an mbuf of its own.
+    fn park(&mut self, now: Instant, transmit: &Transmit, source: Ipv6Addr, payload: &[u8]) {
+        for datagram in payload.chunks(transmit.datagram_size().max(1)) {
+            let transmit = Transmit {
+                size: datagram.len(),
+                segment_size: None,
+                ..*transmit
+            };
+            match self.host.park(now, &transmit, source, datagram) {
+                // It goes later, as a copy of the copy that waits.
+                Ok(()) => self.count_sent(&transmit, false),
+                Err(reason) => self.stats.drops.count(reason),
+            }
+        }
+    }
+
+    #[inline]
+    fn count_sent(&mut self, transmit: &Transmit, in_place: bool) {
+        let datagrams = transmit.datagrams() as u64;
+        self.stats.tx_bytes += transmit.size as u64;
+        let way = match in_place {
+            true => &mut self.stats.tx_in_place,
+            false => &mut self.stats.tx_copied,
+        };
+        *way += datagrams;
     }
 
     /// The worker's loop begins.
@@ -440,7 +511,11 @@ impl<T: Transport> Lane<T> {
     fn publish(&mut self) {
         self.report_conflicts();
         if let Some(started) = self.started {
-            self.stats.elapsed_ns = started.elapsed().as_nanos() as u64;
+            let now = Instant::now();
+            self.stats.elapsed_ns = now.duration_since(started).as_nanos() as u64;
+            if let Some(clock) = &mut self.clock {
+                clock.follow(now);
+            }
         }
         self.counters.publish(&self.stats());
     }
@@ -464,7 +539,7 @@ impl<T: Transport> Lane<T> {
     pub(crate) fn finish(mut self) -> QueuePair {
         let start = Instant::now();
         while !self.outgoing.is_empty() && start.elapsed() < FLUSH_MAX {
-            self.stats.tx_frames += self.queue.tx.tx_burst(&mut self.outgoing) as u64;
+            self.transmit_burst();
         }
         self.publish();
         self.queue

@@ -43,6 +43,7 @@ mod relay;
     reason = "makes rings and ports over them, and moves mbufs through them"
 )]
 mod ring;
+pub mod selftest;
 #[allow(unsafe_code, reason = "answers through DPDK's telemetry")]
 pub mod telemetry;
 mod toeplitz;

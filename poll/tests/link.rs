@@ -65,7 +65,12 @@ impl Transport for Caller {
         self.seen.store(expected + 1, Ordering::Relaxed);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         let seen = self.seen.load(Ordering::Relaxed);
         // One at first: few datagrams may wait while the neighbour is resolved.
         let window = if seen == 0 { 1 } else { WINDOW };
@@ -81,6 +86,8 @@ impl Transport for Caller {
             source_udp_port: CALLER_PORT,
             ecn: Ecn::Ect0,
             size: PAYLOAD,
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -136,6 +143,8 @@ fn exchange(
         rx_copybreak: copybreak,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
         burst: BURST_DEFAULT,
         relay: None,
     };
@@ -227,7 +236,12 @@ impl Transport for Flooder {
         self.advanced.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         buf.resize(PAYLOAD, 0);
         Some(Transmit {
             destination: SocketAddrV6::new(LEFT, ECHO_PORT, 0, 0),
@@ -235,6 +249,8 @@ impl Transport for Flooder {
             source_udp_port: CALLER_PORT,
             ecn: Ecn::NotEct,
             size: PAYLOAD,
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -264,6 +280,8 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_copybreak: 256,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
         burst: BURST_DEFAULT,
         relay: None,
     };

@@ -135,7 +135,10 @@ fn jumbo_frames_cross_in_a_vlan() {
     let right = &report["nics"]["right"];
     assert!(number(right, "/rx_scattered") > 500, "{report:#}");
     for all in ["rx_vlan_stripped", "rx_frames"] {
-        assert_eq!(right[all], report["nics"]["left"]["tx_vlan_inserted"], "{report:#}");
+        assert_eq!(
+            right[all], report["nics"]["left"]["tx_vlan_inserted"],
+            "{report:#}"
+        );
     }
     assert_eq!(number(right, "/rx_checksum_bad"), 0, "{report:#}");
 }

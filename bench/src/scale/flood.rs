@@ -198,6 +198,8 @@ impl Flooder {
             source_udp_port: 1024 + (self.sent.wrapping_mul(40_503) % 40_000) as u16,
             ecn: Ecn::NotEct,
             size,
+            segment_size: None,
+            departure: None,
         })
     }
 }
@@ -217,12 +219,17 @@ impl Transport for Node {
     }
 
     #[inline]
-    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        now: Instant,
+        buf: &mut Vec<u8>,
+        segments_max: usize,
+    ) -> Option<Transmit> {
         let Some(flooder) = &mut self.flooder else {
-            return self.shard.transmit(now, buf);
+            return self.shard.transmit(now, buf, segments_max);
         };
         if !flooder.shard_done {
-            if let Some(transmit) = self.shard.transmit(now, buf) {
+            if let Some(transmit) = self.shard.transmit(now, buf, segments_max) {
                 return Some(transmit);
             }
             flooder.shard_done = true;

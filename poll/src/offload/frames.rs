@@ -50,7 +50,7 @@ impl FrameOffloads {
             ..TxOffload::default()
         };
         let datagram = match tx_checksum {
-            Checksum::PseudoHeader => TxOffload {
+            Checksum::PseudoHeader | Checksum::Segmented => TxOffload {
                 flags: tag_flag | sys::RTE_MBUF_F_TX_IPV6 | sys::RTE_MBUF_F_TX_UDP_CKSUM,
                 l2_len: (ETHERNET_HEADER + tag_len) as u8,
                 l3_len: IPV6_HEADER as u16,

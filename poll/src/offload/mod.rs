@@ -12,6 +12,8 @@
 mod drivers;
 mod frames;
 mod negotiate;
+mod pacing;
+pub(crate) mod segmentation;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +21,7 @@ use std::fmt;
 pub use frames::ChecksumVerdict;
 pub(crate) use frames::FrameOffloads;
 pub use negotiate::negotiate;
+pub use pacing::PacingClock;
 
 use crate::wire::Checksum;
 
