@@ -7,7 +7,8 @@ pub(super) struct Driver {
     prefix: &'static str,
     /// Frames never leave this process: nobody needs a checksum.
     pub(super) in_process: bool,
-    /// What it gives as its longest frame is that of plain Ethernet; it carries any that both ends have room for.
+    /// What it gives as its longest frame is that of plain Ethernet; it carries any that its own buffers have room for
+    /// (memif: `bsize`, af_packet: `framesz`). `net_tap` gives the same, but does not send longer ones.
     pub(super) nominal_frame: bool,
     /// Frames longer than an mbuf come in chains, without the offload being offered.
     pub(super) chains_unasked: bool,
@@ -59,7 +60,6 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         prefix: "net_tap",
-        nominal_frame: true,
         slow_checksum: Some(TAP),
         ..PLAIN
     },
