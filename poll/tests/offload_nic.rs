@@ -275,6 +275,15 @@ impl Pair {
                 received.len(),
                 self.ends[to].port.offloads()
             );
+            let nic = self.nic(from);
+            assert_eq!(
+                [
+                    nic.tx_not_granted,
+                    nic.tx_bad_request,
+                    nic.tx_fast_free_broken
+                ],
+                [0; 3]
+            );
         }
     }
 
