@@ -187,7 +187,7 @@ impl PortEntry {
         }
     }
 
-    /// An end of a link, or an emulated NIC, which is no device before it runs.
+    /// An end of a link, with an emulated NIC or without, which is no device before it runs.
     fn of_link(plan: &PortPlan) -> Option<Self> {
         let info = match &plan.kind {
             PortKind::Device(_) => return None,
