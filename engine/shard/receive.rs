@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use poll::profile::{Stage, within};
+use poll::profile::{Stage, enter, within};
 use poll::{Datagram, Path};
 use quinn_proto::{DatagramEvent, EcnCodepoint, Incoming};
 
@@ -167,9 +167,9 @@ impl Core {
                 return false;
             }
         }
-        let accepted = within(Stage::ProtocolReceive, || {
-            endpoint.accept(incoming, self.now, &mut buffer, None)
-        });
+        let outer = enter(Stage::ProtocolReceive);
+        let accepted = endpoint.accept(incoming, self.now, &mut buffer, None);
+        enter(outer);
         match accepted {
             Ok((handle, connection)) => {
                 self.responses.recycle(buffer);
