@@ -1,7 +1,7 @@
 //! Random numbers that nobody can guess, from the operating system.
 
 use rustls::crypto::GetRandomFailed;
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::aws_lc_rs::default_provider;
 
 /// So many random bytes.
 pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], GetRandomFailed> {

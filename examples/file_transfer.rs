@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ring::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256};
 use stoq::{ClientConfig, Engine, Identity, Listener, ServerConfig};
 use tokio::io::AsyncReadExt;
 

@@ -2,7 +2,7 @@
 
 use poll::Relay;
 use poll::host::UdpPorts;
-use ring::hmac;
+use aws_lc_rs::hmac;
 use thiserror::Error;
 
 use crate::plan::{ConnectionIdsPlan, Plan, PortPlan, ShardPlan};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::EndpointConfig;
-use ring::hmac;
+use aws_lc_rs::hmac;
 
 use super::config::{ShardConfig, ShardError, ShardLimits};
 use super::gate::Gate;

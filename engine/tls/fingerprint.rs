@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use super::TlsError;
 

@@ -1,4 +1,4 @@
-//! TLS 1.3 for QUIC through rustls, with *ring* as its cryptography.
+//! TLS 1.3 for QUIC through rustls, with AWS-LC as its cryptography.
 //!
 //! An [`Identity`] is who we are, [`Trust`] is whom a client believes, [`ClientAuth`] is what a server asks of its
 //! clients, and [`PeerIdentity`] is what came of it. When the environment variable `SSLKEYLOGFILE` names a file, the
@@ -16,7 +16,7 @@ mod x509;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{cipher_suite, default_provider};
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
 
 pub use client::{ClientTls, client_config};
 pub use error::TlsError;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quinn_proto::crypto::rustls::QuicServerConfig;
-use rustls::crypto::ring::Ticketer;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoClientAuth, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{KeyLogFile, ServerConfig, version};

@@ -1,6 +1,6 @@
 //! The hash by which a browser is told to believe a key.
 
-use ring::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::server::ParsedCertificate;
 use stoq::Identity;
 

@@ -46,7 +46,7 @@ pub struct ClientOptions<'a> {
 pub fn client_config(pki: &Pki, alpn: &str, options: ClientOptions<'_>) -> quinn::ClientConfig {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
-        .expect("ring does TLS 1.3")
+        .expect("AWS-LC does TLS 1.3")
         .with_root_certificates(anchors(pki));
     let mut tls = match options.identity {
         None => builder.with_no_client_auth(),
@@ -79,7 +79,7 @@ pub fn client(socket: UdpSocket, config: quinn::ClientConfig) -> Endpoint {
 pub fn server_config(pki: &Pki, client_auth: bool) -> quinn::ServerConfig {
     let builder = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
-        .expect("ring does TLS 1.3");
+        .expect("AWS-LC does TLS 1.3");
     let builder = if client_auth {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(anchors(pki).into(), provider()).build();
@@ -99,7 +99,7 @@ pub fn server_config(pki: &Pki, client_auth: bool) -> quinn::ServerConfig {
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 fn anchors(pki: &Pki) -> RootCertStore {

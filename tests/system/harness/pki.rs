@@ -97,7 +97,7 @@ impl Identity {
 }
 
 fn new_key() -> KeyPair {
-    KeyPair::generate().expect("ring makes P-256 keys")
+    KeyPair::generate().expect("AWS-LC makes P-256 keys")
 }
 
 /// The first of the names is the common name, too.
