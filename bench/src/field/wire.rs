@@ -64,6 +64,7 @@ impl Wire {
                 "type",
                 "veth",
                 "peer",
+                "name",
                 INTERFACE,
                 "netns",
                 &client.name,
