@@ -40,6 +40,8 @@ pub enum Command {
     Ports(Ports),
     /// Show what a running engine does, live
     Top(Top),
+    /// Look at the machine and say what to change: memory, CPUs, IOMMU, drivers, links; changes nothing
+    Doctor(Doctor),
 }
 
 /// `engine run`
@@ -54,6 +56,9 @@ pub struct Run {
     /// Print the report as one JSON object, the last thing on standard output
     #[arg(long)]
     pub json: bool,
+    /// Time some turns of the loop and show where the time goes; costs little
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// `engine check`
@@ -91,6 +96,17 @@ pub struct Top {
     #[arg(long)]
     pub once: bool,
     /// Print one JSON object an interval
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engine doctor`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Doctor {
+    /// Configuration file (YAML) that is to run on this machine; without, the machine as such is looked at
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -181,6 +197,7 @@ mod tests {
             config: config.into(),
             duration,
             json,
+            profile: false,
         })
     }
 
@@ -207,6 +224,14 @@ mod tests {
             json: false,
         });
         assert_eq!(parsed("ports").unwrap().command, ports);
+        let profiled = Command::Run(Run {
+            config: "x.yaml".into(),
+            duration: None,
+            json: false,
+            profile: true,
+        });
+        let line = "run --config x.yaml --profile";
+        assert_eq!(parsed(line).unwrap().command, profiled);
     }
 
     #[test]
@@ -222,6 +247,21 @@ mod tests {
             json: false,
         });
         assert_eq!(invocation.command, check);
+    }
+
+    #[test]
+    fn doctor_with_and_without_a_configuration() {
+        let doctor = |config: Option<&str>, json| {
+            Command::Doctor(Doctor {
+                config: config.map(PathBuf::from),
+                json,
+            })
+        };
+        assert_eq!(parsed("doctor").unwrap().command, doctor(None, false));
+        let line = "-l 2-3 -- doctor --config x.yaml --json";
+        let invocation = parsed(line).unwrap();
+        assert_eq!(invocation.eal, ["-l", "2-3"]);
+        assert_eq!(invocation.command, doctor(Some("x.yaml"), true));
     }
 
     #[test]

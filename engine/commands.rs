@@ -10,8 +10,9 @@ use serde::Serialize;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Check, Command, Invocation, Ports, Run, Top};
+use crate::cli::{Check, Command, Doctor, Invocation, Ports, Run, Top};
 use crate::config::{Config, ConfigError};
+use crate::doctor::{self, Subject, Tree};
 use crate::live::Live;
 use crate::outlet::Outlet;
 use crate::plan::{Given, Plan};
@@ -49,6 +50,7 @@ pub fn execute(invocation: Invocation) -> ExitCode {
         Command::Check(command) => check(&command, invocation.eal),
         Command::Ports(command) => list_ports(&command, invocation.eal),
         Command::Top(command) => show_top(command),
+        Command::Doctor(command) => examine(&command, invocation.eal),
     };
     log.drain();
     done.unwrap_or_else(|failure| {
@@ -70,7 +72,8 @@ fn log_to(log: &Outlet) {
 }
 
 fn run(command: &Run, eal: Vec<String>) -> Result<ExitCode, Failure> {
-    let plan = plan(&command.config, Given::new(eal, command.duration))?;
+    let mut plan = plan(&command.config, Given::new(eal, command.duration))?;
+    plan.run.profile |= command.profile;
     for note in &plan.notes {
         warn!("{note}");
     }
@@ -153,6 +156,23 @@ fn list_ports(command: &Ports, eal: Vec<String>) -> Result<ExitCode, Failure> {
         print_json(&list)
     } else {
         print(&list.to_string())
+    }
+}
+
+fn examine(command: &Doctor, eal: Vec<String>) -> Result<ExitCode, Failure> {
+    let tree = Tree::new("/");
+    let subject = match &command.config {
+        Some(config) => Subject::of_plan(&plan(config, Given::new(eal, None))?),
+        None => Subject::of_machine(&tree),
+    };
+    let diagnosis = doctor::examine(&tree, &subject, &poll::dpdk_version());
+    let printed = match command.json {
+        true => print_json(&diagnosis)?,
+        false => print(&diagnosis.to_string())?,
+    };
+    match diagnosis.problems {
+        0 => Ok(printed),
+        _ => Ok(ExitCode::from(FAILED)),
     }
 }
 

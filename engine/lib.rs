@@ -91,6 +91,8 @@ pub mod commands;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]
+pub mod doctor;
+#[doc(hidden)]
 pub mod format;
 #[doc(hidden)]
 pub mod live;

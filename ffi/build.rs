@@ -22,6 +22,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_has_hugepages",
     "rte_eal_process_type",
     "rte_version",
+    "rte_get_tsc_hz",
     "rte_strerror",
     "rte_log_set_global_level",
     "rte_log_get_global_level",
@@ -99,6 +100,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_rss_hash_update",
     "rte_eth_dev_rx_offload_name",
     "rte_eth_dev_tx_offload_name",
+    "rte_eth_read_clock",
+    "rte_mbuf_dyn_tx_timestamp_register",
     // Telemetry.
     "rte_telemetry_register_cmd",
     "rte_tel_data_start_array",

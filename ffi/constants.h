@@ -19,6 +19,8 @@
 	X(RTE_MBUF_PRIV_ALIGN)                                                                                         \
 	X(RTE_MBUF_L2_LEN_BITS)                                                                                        \
 	X(RTE_MBUF_L3_LEN_BITS)                                                                                        \
+	X(RTE_MBUF_L4_LEN_BITS)                                                                                        \
+	X(RTE_MBUF_TSO_SEGSZ_BITS)                                                                                     \
 	X(RTE_MEMPOOL_CACHE_MAX_SIZE)                                                                                  \
 	X(RTE_MEMPOOL_NAMESIZE)                                                                                        \
 	X(RTE_ETH_NAME_MAX_LEN)                                                                                        \
@@ -67,6 +69,7 @@
 	X(RTE_ETH_TX_OFFLOAD_MT_LOCKFREE)                                                                              \
 	X(RTE_ETH_TX_OFFLOAD_MULTI_SEGS)                                                                               \
 	X(RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE)                                                                           \
+	X(RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP)                                                                        \
 	/* Receive side scaling. */                                                                                    \
 	X(RTE_ETH_RETA_GROUP_SIZE)                                                                                     \
 	X(RTE_ETH_RSS_IPV6)                                                                                            \
@@ -110,6 +113,8 @@
 	X(buf_len)                                                                                                     \
 	X(pool)                                                                                                        \
 	X(next)                                                                                                        \
+	X(vlan_tci)                                                                                                    \
+	X(hash)                                                                                                        \
 	X(tx_offload)                                                                                                  \
 	X(priv_size)
 

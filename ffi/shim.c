@@ -221,5 +221,9 @@ stoq_layout_mbuf_fill(struct rte_mbuf *m)
 	m->tx_offload = 0;
 	m->l2_len = 14;
 	m->l3_len = 40;
+	m->l4_len = 8;
+	m->tso_segsz = 1200;
+	m->vlan_tci = 0x1008;
+	m->hash.rss = 0x20000002;
 	m->priv_size = 0x1007;
 }

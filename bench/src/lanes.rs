@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use hugepages::{Mempool, MempoolConfig};
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
+use poll::offload::OffloadConfig;
 use poll::wire::Checksum;
 use poll::{
-    Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, QueuePair, Transport, TxPath, link,
-    relay,
+    BURST_DEFAULT, Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, QueuePair, Transport,
+    TxPath, link, relay,
 };
 use stoq::transport::IPV6_UDP_HEADERS;
 
@@ -169,6 +170,8 @@ pub fn join_sides<A, B>(
         rx_descriptors: DESCRIPTORS,
         tx_descriptors: DESCRIPTORS,
         pool: pools[end],
+        tx_pool: pools[end],
+        offload: OffloadConfig::default(),
         rss_key: None,
     };
     let configs = [config(0), config(1)];
@@ -238,6 +241,9 @@ fn seats<T>(
             rx_copybreak: settings.rx_copybreak,
             pool_low_mark: settings.mbufs as usize * count / 8,
             udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
+            segments_max: 1,
+            clock: None,
+            burst: BURST_DEFAULT,
             relay: relays.next(),
         };
         Seat {

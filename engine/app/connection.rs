@@ -4,6 +4,7 @@ use std::net::SocketAddrV6;
 use std::time::Instant;
 
 use bytes::Bytes;
+use poll::profile::{Stage, within};
 use quinn_proto::{ConnectionStats, Dir, SendDatagramError, Side, StreamId, VarInt};
 use thiserror::Error;
 
@@ -167,7 +168,7 @@ impl<'a> Connection<'a> {
             if left == 0 {
                 break Ok(ReadEnd::Limit);
             }
-            match chunks.next(left) {
+            match within(Stage::ProtocolEvents, || chunks.next(left)) {
                 Ok(Some(chunk)) => {
                     left -= chunk.bytes.len();
                     if !sink(chunk.bytes) {
@@ -180,7 +181,7 @@ impl<'a> Connection<'a> {
             }
         };
         // Flow-control credit goes out with the connection's next turn, which every callback is followed by.
-        let _ = chunks.finalize();
+        let _ = within(Stage::ProtocolEvents, || chunks.finalize());
         if matches!(end, Ok(ReadEnd::Finished) | Err(_)) {
             self.read_ended(id);
         }
@@ -199,7 +200,8 @@ impl<'a> Connection<'a> {
     /// [`Application::writable`] follows.
     pub fn write(&mut self, id: StreamId, data: &[u8]) -> Result<usize, WriteError> {
         self.check_send(id)?;
-        let written = self.entry.quinn.send_stream(id).write(data);
+        let mut stream = self.entry.quinn.send_stream(id);
+        let written = within(Stage::ProtocolEvents, || stream.write(data));
         self.written(written)
     }
 
@@ -208,7 +210,8 @@ impl<'a> Connection<'a> {
     pub fn write_bytes(&mut self, id: StreamId, data: &mut Bytes) -> Result<usize, WriteError> {
         self.check_send(id)?;
         let chunks = std::slice::from_mut(data);
-        let written = self.entry.quinn.send_stream(id).write_chunks(chunks);
+        let mut stream = self.entry.quinn.send_stream(id);
+        let written = within(Stage::ProtocolEvents, || stream.write_chunks(chunks));
         self.written(written.map(|written| written.bytes))
     }
 
@@ -269,7 +272,8 @@ impl<'a> Connection<'a> {
     /// [`SendDatagramError::Blocked`], and [`Application::datagrams_unblocked`] follows.
     pub fn send_datagram(&mut self, data: Bytes) -> Result<(), SendDatagramError> {
         let size = data.len() as u64;
-        let sent = self.entry.quinn.datagrams().send(data, false);
+        let mut datagrams = self.entry.quinn.datagrams();
+        let sent = within(Stage::ProtocolEvents, || datagrams.send(data, false));
         if !matches!(sent, Ok(()) | Err(SendDatagramError::Blocked(_))) {
             self.counters.datagrams_refused.add(1);
         }
@@ -281,7 +285,8 @@ impl<'a> Connection<'a> {
 
     /// Takes the next unreliable datagram that arrived.
     pub fn recv_datagram(&mut self) -> Option<Bytes> {
-        let data = self.entry.quinn.datagrams().recv()?;
+        let mut datagrams = self.entry.quinn.datagrams();
+        let data = within(Stage::ProtocolEvents, || datagrams.recv())?;
         self.counters.datagrams_received.add(1);
         self.counters.bytes_received.add(data.len() as u64);
         Some(data)

@@ -11,6 +11,8 @@ mod client;
 mod connection_ids;
 mod error;
 mod listener;
+mod nic;
+mod offload;
 mod port;
 mod scalar;
 mod settings;
@@ -32,12 +34,14 @@ pub use listener::{
     Anchors, ClientAuth, EchoService, HqService, Identity, Listener, OneOrMore, PerfService,
     Services,
 };
-pub use port::{Checksum, Idle, Mbufs, Memory, Port, Shard, TxPath};
+pub use nic::{Misbehaviour, Nic, NicOffload, NicOffloads, Wire};
+pub use offload::{Offload, OffloadMode, Vlan};
+pub use port::{DataRoom, Idle, Mbufs, Memory, Port, Shard, TxPath};
 pub use scalar::OrOff;
 pub use settings::{Limits, Metrics, Run};
 pub use source::Source;
 pub use transport::{AckFrequency, Congestion, Transport};
-pub use units::{Interval, Rate, Size};
+pub use units::{BitRate, Interval, Percent, Rate, Size};
 
 /// A configuration file.
 #[derive(Debug, Clone, Default, Deserialize)]

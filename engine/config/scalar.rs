@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::address::{Address, Fingerprint, Listen, Prefix, Remote};
-use super::port::Mbufs;
-use super::units::{Interval, Rate, Size};
+use super::port::{DataRoom, Mbufs};
+use super::units::{BitRate, Interval, Percent, Rate, Size};
 
 /// A value that can be switched off with the word `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +76,15 @@ deserialize_from_text!(
     Size,
     Interval,
     Rate,
+    BitRate,
+    Percent,
     Prefix,
     Address,
     Remote,
     Listen,
     Fingerprint,
-    Mbufs
+    Mbufs,
+    DataRoom
 );
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {

@@ -60,4 +60,6 @@ pub struct Run {
     pub duration: Option<Interval>,
     /// Whether the run ends when every client is finished; default true when there are clients.
     pub exit_when_clients_finish: Option<bool>,
+    /// Whether some turns are timed, stage by stage; default false. The command line's `--profile` switches it on.
+    pub profile: Option<bool>,
 }

@@ -16,6 +16,14 @@ pub struct Interval(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(pub u64);
 
+/// Bits a second: a whole number from 1 with `bps`, `kbps`, `Mbps` or `Gbps` (powers of 1000).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BitRate(pub u64);
+
+/// A share, 0% to 100%, with up to four decimals. Kept in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Percent(pub u32);
+
 impl FromStr for Size {
     type Err = String;
 
@@ -132,6 +140,95 @@ impl fmt::Display for Rate {
     }
 }
 
+impl FromStr for BitRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = split(text, "a bit rate such as 10Gbps")?;
+        let factor: u64 = match unit {
+            "bps" => 1,
+            "kbps" => 1_000,
+            "Mbps" => 1_000_000,
+            "Gbps" => 1_000_000_000,
+            "" => return Err(format!("`{text}` has no unit: write `{text}Mbps`")),
+            _ => return Err(wrong_unit(text, unit, "bps, kbps, Mbps or Gbps")),
+        };
+        match number.checked_mul(factor) {
+            Some(0) => Err(format!("`{text}`: nothing would ever be sent")),
+            Some(rate) => Ok(Self(rate)),
+            None => Err(format!("`{text}` is too large")),
+        }
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [
+            (1_000_000_000, "Gbps"),
+            (1_000_000, "Mbps"),
+            (1_000, "kbps"),
+        ];
+        match UNITS
+            .iter()
+            .find(|(factor, _)| self.0.is_multiple_of(*factor))
+        {
+            Some((factor, unit)) => f.pad(&format!("{}{unit}", self.0 / factor)),
+            None => f.pad(&format!("{}bps", self.0)),
+        }
+    }
+}
+
+impl Percent {
+    /// Millionths in a hundredth.
+    const SCALE: u32 = 10_000;
+
+    /// As a number from 0 to 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a percentage such as 0.1%");
+        let Some(number) = text.strip_suffix('%') else {
+            return match text {
+                "0" => Ok(Self(0)),
+                _ => Err(wrong()),
+            };
+        };
+        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(decimals) || number.ends_with('.') {
+            return Err(wrong());
+        }
+        if decimals.len() > 4 {
+            return Err(format!("`{text}`: four decimals are the most"));
+        }
+        let parts: u32 = format!("{decimals:0<4}").parse().map_err(|_| wrong())?;
+        whole
+            .parse::<u32>()
+            .ok()
+            .and_then(|whole| whole.checked_mul(Self::SCALE)?.checked_add(parts))
+            .filter(|parts| *parts <= 100 * Self::SCALE)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is more than 100%"))
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, parts) = (self.0 / Self::SCALE, self.0 % Self::SCALE);
+        let text = format!("{whole}.{parts:04}");
+        f.pad(&format!(
+            "{}%",
+            text.trim_end_matches('0').trim_end_matches('.')
+        ))
+    }
+}
+
 /// A whole number and what follows it, blanks between them ignored.
 fn split<'a>(text: &'a str, expected: &str) -> Result<(u64, &'a str), String> {
     let end = text
@@ -220,7 +317,49 @@ mod tests {
     }
 
     #[test]
+    fn bit_rates() {
+        assert_eq!("10Gbps".parse(), Ok(BitRate(10_000_000_000)));
+        assert_eq!("64 kbps".parse(), Ok(BitRate(64_000)));
+        assert_eq!(error::<BitRate>("10"), "`10` has no unit: write `10Mbps`");
+        assert_eq!(
+            error::<BitRate>("1Gbit"),
+            "`1Gbit`: unknown unit `Gbit`; use bps, kbps, Mbps or Gbps"
+        );
+        assert_eq!(
+            error::<BitRate>("0Mbps"),
+            "`0Mbps`: nothing would ever be sent"
+        );
+    }
+
+    #[test]
+    fn percentages() {
+        assert_eq!("0".parse(), Ok(Percent(0)));
+        assert_eq!("0.1%".parse(), Ok(Percent(1_000)));
+        assert_eq!("100%".parse(), Ok(Percent(1_000_000)));
+        assert_eq!("12.0001%".parse(), Ok(Percent(120_001)));
+        for text in ["0.1", "%", ".5%", "5.%", "-1%", "1e1%", "x"] {
+            let expected = format!("`{text}` is not a percentage such as 0.1%");
+            assert_eq!(error::<Percent>(text), expected);
+        }
+        assert_eq!(
+            error::<Percent>("100.0001%"),
+            "`100.0001%` is more than 100%"
+        );
+        assert_eq!(
+            error::<Percent>("1.00001%"),
+            "`1.00001%`: four decimals are the most"
+        );
+        assert_eq!(Percent(1_000).share(), 0.001);
+    }
+
+    #[test]
     fn what_is_shown_can_be_typed() {
+        for rate in [1, 64_000, 2_500_000_000, 10_000_000_000, 1_234_567] {
+            assert_eq!(BitRate(rate).to_string().parse(), Ok(BitRate(rate)));
+        }
+        for parts in [0, 1, 1_000, 55_500, 1_000_000] {
+            assert_eq!(Percent(parts).to_string().parse(), Ok(Percent(parts)));
+        }
         for size in [
             0,
             1,

@@ -7,6 +7,7 @@
 //! | `/stoq/connections`, `/stoq/connections,NAME` | connections by state and handshakes by outcome, of all shards or one |
 //! | `/stoq/ports` | by port: link, and frames that the device dropped |
 //! | `/stoq/pools` | by port: packet buffers of its pool |
+//! | `/stoq/profile,NAME` | of a profiled shard: frames of timed turns, and ticks of the time stamp counter by stage |
 //!
 //! DPDK limits an answer to 16 KiB, which is why shards are asked for one by one.
 
@@ -16,6 +17,7 @@ use poll::Eal;
 use poll::telemetry::{Registration, TelemetryError, Value};
 
 use super::{Observed, PortReading, ShardReading};
+use crate::report::STAGES;
 
 /// Answers the commands until what is returned is dropped.
 ///
@@ -43,7 +45,20 @@ pub fn register(eal: &Eal, observed: &Observed) -> Result<Vec<Registration>, Tel
         let handler = Box::new(move |parameter: &str| answer(&observed, parameter));
         poll::telemetry::register(eal, path, help, handler)
     };
-    commands.into_iter().map(register).collect()
+    let mut registered: Vec<_> = commands
+        .into_iter()
+        .map(register)
+        .collect::<Result<_, _>>()?;
+    let tsc_hz = poll::tsc_hz(eal);
+    let handler = Box::new(move |name: &str| one(&observed, name, |shard| profile(shard, tsc_hz)));
+    let help = "Ticks by stage of a profiled shard. Parameter: shard";
+    registered.push(poll::telemetry::register(
+        eal,
+        "/stoq/profile",
+        help,
+        handler,
+    )?);
+    Ok(registered)
 }
 
 fn shards(observed: &Observed, name: &str) -> Value {
@@ -132,6 +147,22 @@ fn connections_of(shard: &ShardReading<'_>) -> Vec<(&'static str, u64)> {
         .map(|(name, counter)| (name, counter.get())),
     );
     counts
+}
+
+/// Where the time goes, less what reading the clock takes; nothing of a shard that is not profiled.
+fn profile(shard: &ShardReading<'_>, tsc_hz: u64) -> Value {
+    let profile = &shard.lane.profile;
+    if profile.turns == 0 {
+        return Value::Dict(Vec::new());
+    }
+    let ticks = STAGES.map(|(stage, name, ..)| (name, profile.ticks(stage) as u64));
+    dict([
+        ("tsc_hz", Value::U64(tsc_hz)),
+        ("turns", Value::U64(profile.turns)),
+        ("rx_frames", Value::U64(profile.rx_frames)),
+        ("tx_frames", Value::U64(profile.tx_frames)),
+        ("ticks", numbers(ticks)),
+    ])
 }
 
 fn ports(observed: &Observed, _: &str) -> Value {

@@ -53,6 +53,8 @@ pub struct RunPlan {
     pub duration: Option<Duration>,
     /// Whether the run ends when every client is finished.
     pub exit_when_clients_finish: bool,
+    /// Whether some turns are timed, stage by stage.
+    pub profile: bool,
 }
 
 pub(super) fn limits(config: &Config, source: &Source) -> Result<LimitsPlan, ConfigError> {
@@ -156,5 +158,6 @@ pub(super) fn run(config: &Config, source: &Source, given: &Given) -> Result<Run
             .map_or(Duration::from_secs(3), |limit| limit.0),
         duration,
         exit_when_clients_finish: exit,
+        profile: run.profile.unwrap_or(false),
     })
 }

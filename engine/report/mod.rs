@@ -1,5 +1,6 @@
 //! What a run did: as one JSON object with stable keys, and as a table for people.
 
+mod profile;
 mod summary;
 mod totals;
 
@@ -9,6 +10,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+pub(crate) use profile::STAGES;
+pub use profile::{Direction, Part, PartTimes, Profile, ShardProfile, StageTimes, Times};
 pub use totals::{
     ConnectionTotals, LcoreTotals, MbufTotals, QuicTotals, RunTotals, RxTotals, TxTotals,
 };
@@ -42,8 +45,14 @@ pub struct Report {
     pub quic: Quic,
     /// Lcores: one entry for each shard.
     pub lcores: Vec<Lcore>,
+    /// What emulated NICs, and the wires from them, counted: by port and name; zeros are absent. Only in runs with any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nics: BTreeMap<String, BTreeMap<String, u64>>,
     /// How datagrams found their shards, by port: `one_queue`, `by_queue`, `rss` or `hand_over`.
     pub steering: BTreeMap<String, String>,
+    /// Where the time goes; only in runs that were profiled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
 }
 
 /// QUIC connections.
@@ -222,11 +231,19 @@ impl Report {
                 mtu: totals.quic.mtu,
             },
             lcores: totals.lcores.iter().map(Lcore::new).collect(),
+            nics: totals
+                .nics
+                .iter()
+                .map(|(port, counts)| (port.clone(), named(counts)))
+                .collect(),
             steering: totals
                 .steering
                 .iter()
                 .map(|(port, steering)| (port.clone(), (*steering).to_owned()))
                 .collect(),
+            profile: totals
+                .profile
+                .map(|tsc_hz| Profile::new(&totals.lcores, tsc_hz)),
         }
     }
 
@@ -261,6 +278,14 @@ impl Lcore {
             handover_full: totals.handover_full,
         }
     }
+}
+
+/// Counts by name, without zeros.
+fn named(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    counts
+        .map(|(name, count)| ((*name).to_owned(), *count))
+        .collect()
 }
 
 /// Drops of datagrams to send, whose reasons start with `tx_`, and of received frames. Zeros are left out.

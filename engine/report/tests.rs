@@ -55,6 +55,7 @@ fn totals() -> RunTotals {
                 handed_over: 1_234,
                 taken_over: 0,
                 handover_full: 5,
+                profile: Default::default(),
             },
             LcoreTotals {
                 id: 1,
@@ -63,10 +64,12 @@ fn totals() -> RunTotals {
                 ..LcoreTotals::default()
             },
         ],
+        nics: Vec::new(),
         steering: vec![
             ("tap".to_owned(), "hand_over"),
             ("other".to_owned(), "one_queue"),
         ],
+        profile: None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use poll::profile::ProfileStats;
+
 use super::Latency;
 
 /// Counters of a whole run, summed over shards and ports.
@@ -33,8 +35,12 @@ pub struct RunTotals {
     pub quic: QuicTotals,
     /// Lcores: one entry for each shard.
     pub lcores: Vec<LcoreTotals>,
+    /// What emulated NICs counted, by the names of their ports and of the counters. Zeros may be there.
+    pub nics: Vec<(String, Vec<(&'static str, u64)>)>,
     /// How datagrams found their shards: one entry for each port, by its name.
     pub steering: Vec<(String, &'static str)>,
+    /// Ticks of the time stamp counter a second, when the run was profiled.
+    pub profile: Option<u64>,
 }
 
 /// QUIC connections.
@@ -119,4 +125,6 @@ pub struct LcoreTotals {
     pub taken_over: u64,
     /// Datagrams dropped because too many waited at the shards that they belong to.
     pub handover_full: u64,
+    /// Timed turns, when the run was profiled.
+    pub profile: ProfileStats,
 }

@@ -80,7 +80,13 @@ impl Outcome {
                     handed_over: shard.counters.handed_over.get(),
                     taken_over: shard.counters.taken_over.get(),
                     handover_full: shard.counters.dropped_handover_full.get(),
+                    profile: shard.lane.profile,
                 })
+                .collect(),
+            nics: self
+                .nics
+                .iter()
+                .map(|(port, stats)| (port.clone(), stats.iter().collect()))
                 .collect(),
             steering: plan
                 .ports
@@ -88,6 +94,7 @@ impl Outcome {
                 .zip(&self.steering)
                 .map(|(port, steering)| (port.name.clone(), steering.name()))
                 .collect(),
+            profile: plan.run.profile.then_some(self.tsc_hz),
         }
     }
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use poll::profile::{Stage, within};
 use tracing::error;
 
 use super::core::Core;
@@ -118,7 +119,8 @@ impl Applications {
         }
         let mut context = Context::new(core, index);
         let application = &mut *slot.application;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(application, &mut context))) {
+        let call = || within(Stage::Application, || call(application, &mut context));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
             slot.fail(core, index, &*panic);
         }
         self.refresh(index, core);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use poll::profile::{Stage, within};
 use quinn_proto::{ConnectError, ConnectionHandle, VarInt};
 use slab::Slab;
 
@@ -67,6 +68,8 @@ pub(crate) struct Core {
     pub(super) maker: Endpoints,
     pub(crate) clients: Option<Clients>,
     pub(crate) steering: Option<Steering>,
+    /// The device sends what it is given at the time that it is told.
+    pub(crate) paced_by_device: bool,
     /// The length of connection IDs that endpoints give out.
     pub(crate) cid_len: usize,
     pub(crate) entries: Slab<Entry>,
@@ -112,6 +115,7 @@ impl Core {
             clients: None,
             cid_len: steering.as_ref().map_or(UNSTEERED_CID_LEN, |_| CID_LEN),
             steering,
+            paced_by_device: false,
             // Address space only: pages are touched as connections come, and none is ever moved.
             entries: Slab::with_capacity(limits.connections),
             timers: Timers::default(),
@@ -241,7 +245,9 @@ impl Core {
             match entry.quinn.poll_timeout() {
                 Some(at) if at > self.now => self.timers.no_later_than(index, at),
                 Some(_) => {
-                    entry.quinn.handle_timeout(self.now);
+                    within(Stage::ProtocolEvents, || {
+                        entry.quinn.handle_timeout(self.now)
+                    });
                     entry.touched = true;
                     mark(&mut entry.dirty, &mut self.dirty, index);
                 }
@@ -263,7 +269,9 @@ impl Core {
         };
         let endpoint = &mut self.endpoints[usize::from(entry.endpoint)];
         entry.dirty = false;
-        forward(entry, &mut endpoint.quinn);
+        within(Stage::ProtocolEvents, || {
+            forward(entry, &mut endpoint.quinn)
+        });
         let was_incoming = entry.is_incoming();
         let was_handshaking = entry.is_handshaking();
         let was_live = entry.phase != Phase::Closed;

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use bytes::Bytes;
+use poll::profile::{Stage, within};
 use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{ConnectionError, Dir, Event, Side, StreamEvent, TransportErrorCode};
 use tracing::{debug, error};
@@ -47,12 +48,12 @@ impl Delivery<'_> {
     fn deliver(&mut self) -> bool {
         let mut any = self.start_early();
         let mut follows = None;
-        while let Some(event) = follows.take().or_else(|| self.entry.quinn.poll()) {
+        while let Some(event) = follows.take().or_else(|| self.poll()) {
             any = true;
             if let Event::Stream(StreamEvent::Readable { id }) = event {
                 // One such event comes with every packet, but all the data is here: one callback is enough.
                 follows = loop {
-                    match self.entry.quinn.poll() {
+                    match self.poll() {
                         Some(Event::Stream(StreamEvent::Readable { id: next })) if next == id => {}
                         other => break other,
                     }
@@ -65,6 +66,10 @@ impl Delivery<'_> {
             any = true;
         }
         any
+    }
+
+    fn poll(&mut self) -> Option<Event> {
+        within(Stage::ProtocolEvents, || self.entry.quinn.poll())
     }
 
     fn on(&mut self, event: Event) {
@@ -227,7 +232,9 @@ impl Delivery<'_> {
             .and_then(|index| self.applications.application(index));
         if let Some(application) = slot {
             let mut connection = Connection::new(self.entry, self.counters, self.now);
-            callback(application, &mut connection);
+            within(Stage::Application, || {
+                callback(application, &mut connection)
+            });
         }
     }
 }

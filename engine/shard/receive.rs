@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use poll::profile::{Stage, enter, within};
 use poll::{Datagram, Path};
 use quinn_proto::{DatagramEvent, EcnCodepoint, Incoming};
 
@@ -68,14 +69,16 @@ impl Core {
         }
         let ecn = EcnCodepoint::from_bits(datagram.ecn as u8);
         let mut buffer = self.responses.buffer();
-        let event = endpoint.quinn.handle(
-            self.now,
-            any(remote),
-            Some(IpAddr::V6(local)),
-            ecn,
-            datagram.payload,
-            &mut buffer,
-        );
+        let event = within(Stage::ProtocolReceive, || {
+            endpoint.quinn.handle(
+                self.now,
+                any(remote),
+                Some(IpAddr::V6(local)),
+                ecn,
+                datagram.payload,
+                &mut buffer,
+            )
+        });
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 self.responses.recycle(buffer);
@@ -91,7 +94,7 @@ impl Core {
                     return;
                 }
                 self.counters.udp_to_connections.add(1);
-                entry.quinn.handle_event(event);
+                within(Stage::ProtocolReceive, || entry.quinn.handle_event(event));
                 entry.touched = true;
                 mark(&mut entry.dirty, &mut self.dirty, index);
             }
@@ -164,7 +167,10 @@ impl Core {
                 return false;
             }
         }
-        match endpoint.accept(incoming, self.now, &mut buffer, None) {
+        let outer = enter(Stage::ProtocolReceive);
+        let accepted = endpoint.accept(incoming, self.now, &mut buffer, None);
+        enter(outer);
+        match accepted {
             Ok((handle, connection)) => {
                 self.responses.recycle(buffer);
                 self.counters.connections_accepted.add(1);

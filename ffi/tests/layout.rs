@@ -24,7 +24,7 @@ macro_rules! constants {
 const CONSTANTS: &[(&str, u64)] = constants![
     RTE_MAX_LCORE RTE_MAX_ETHPORTS RTE_MAX_NUMA_NODES RTE_PKTMBUF_HEADROOM
     RTE_MBUF_DEFAULT_DATAROOM RTE_MBUF_DEFAULT_BUF_SIZE RTE_MBUF_PRIV_ALIGN RTE_MBUF_L2_LEN_BITS
-    RTE_MBUF_L3_LEN_BITS RTE_MEMPOOL_CACHE_MAX_SIZE RTE_MEMPOOL_NAMESIZE RTE_ETH_NAME_MAX_LEN
+    RTE_MBUF_L3_LEN_BITS RTE_MBUF_L4_LEN_BITS RTE_MBUF_TSO_SEGSZ_BITS RTE_MEMPOOL_CACHE_MAX_SIZE RTE_MEMPOOL_NAMESIZE RTE_ETH_NAME_MAX_LEN
     RTE_ETH_XSTATS_NAME_SIZE RTE_ETHER_MIN_MTU
     RTE_MBUF_F_RX_RSS_HASH RTE_MBUF_F_RX_VLAN RTE_MBUF_F_RX_VLAN_STRIPPED
     RTE_MBUF_F_RX_IP_CKSUM_MASK RTE_MBUF_F_RX_IP_CKSUM_BAD RTE_MBUF_F_RX_IP_CKSUM_GOOD
@@ -39,6 +39,7 @@ const CONSTANTS: &[(&str, u64)] = constants![
     RTE_ETH_TX_OFFLOAD_VLAN_INSERT RTE_ETH_TX_OFFLOAD_IPV4_CKSUM RTE_ETH_TX_OFFLOAD_UDP_CKSUM
     RTE_ETH_TX_OFFLOAD_TCP_CKSUM RTE_ETH_TX_OFFLOAD_UDP_TSO RTE_ETH_TX_OFFLOAD_MT_LOCKFREE
     RTE_ETH_TX_OFFLOAD_MULTI_SEGS RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE
+    RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP
     RTE_ETH_RETA_GROUP_SIZE RTE_ETH_RSS_IPV6
     RTE_ETH_RSS_IPV6_EX RTE_ETH_RSS_NONFRAG_IPV6_UDP RTE_ETH_RSS_IPV6_UDP_EX
     RTE_ETH_LINK_DOWN RTE_ETH_LINK_UP RTE_ETH_SPEED_NUM_NONE RTE_ETH_SPEED_NUM_UNKNOWN
@@ -91,6 +92,8 @@ fn mbuf_size_and_offsets_match() {
         ("buf_len", dpdk::MBUF_OFFSET_buf_len),
         ("pool", dpdk::MBUF_OFFSET_pool),
         ("next", dpdk::MBUF_OFFSET_next),
+        ("vlan_tci", dpdk::MBUF_OFFSET_vlan_tci),
+        ("hash", dpdk::MBUF_OFFSET_hash),
         ("tx_offload", dpdk::MBUF_OFFSET_tx_offload),
         ("priv_size", dpdk::MBUF_OFFSET_priv_size),
     ] {
@@ -118,7 +121,9 @@ fn getters_read_what_c_wrote() {
         assert_eq!(dpdk::mbuf_buf_len(m), 0x1006);
         assert_eq!(dpdk::mbuf_pool(m) as u64, 0x9999_aaaa_bbbb_cccc);
         assert_eq!(dpdk::mbuf_next(m) as u64, 0xdddd_eeee_ffff_0000);
-        assert_eq!(dpdk::mbuf_tx_offload(m), dpdk::tx_offload(14, 40));
+        assert_eq!(dpdk::mbuf_vlan_tci(m), 0x1008);
+        assert_eq!(dpdk::mbuf_rss_hash(m), 0x2000_0002);
+        assert_eq!(dpdk::mbuf_tx_offload(m), dpdk::tx_offload(14, 40, 8, 1200));
         assert_eq!(dpdk::mbuf_priv_size(m), 0x1007);
     }
 }
@@ -139,6 +144,8 @@ fn setters_write_only_their_field() {
         dpdk::mbuf_set_data_len(m, 6);
         dpdk::mbuf_set_next(m, std::ptr::null_mut());
         dpdk::mbuf_set_tx_offload(m, 7);
+        dpdk::mbuf_set_vlan_tci(m, 8);
+        dpdk::mbuf_set_rss_hash(m, 9);
         assert_eq!(dpdk::mbuf_data_off(m), 1);
         assert_eq!(dpdk::mbuf_nb_segs(m), 2);
         assert_eq!(dpdk::mbuf_port(m), 3);
@@ -147,6 +154,8 @@ fn setters_write_only_their_field() {
         assert_eq!(dpdk::mbuf_data_len(m), 6);
         assert!(dpdk::mbuf_next(m).is_null());
         assert_eq!(dpdk::mbuf_tx_offload(m), 7);
+        assert_eq!(dpdk::mbuf_vlan_tci(m), 8);
+        assert_eq!(dpdk::mbuf_rss_hash(m), 9);
         // Untouched neighbours.
         assert_eq!(dpdk::mbuf_refcnt(m), 0x1002);
         assert_eq!(dpdk::mbuf_buf_len(m), 0x1006);

@@ -8,6 +8,7 @@ use dpdk_sys::{MBUF_SIZE, mbuf_buf_addr};
 
 use crate::alloc::is_installed;
 use crate::mbuf::Mbuf;
+use crate::offload::TxOffload;
 use crate::registry::{self, Lookup};
 
 /// Where a `Vec` made by [`Mbuf::into_vec`] starts within the buffer, bytes: room for Ethernet,
@@ -89,7 +90,7 @@ impl Mbuf {
         // direct, unchained and unshared then, and a `Vec` gives no way to change that.
         let mut mbuf = unsafe { Self::from_raw(raw) };
         mbuf.set_only_segment(TX_HEADROOM, len);
-        mbuf.set_offload(0, 0, 0);
+        mbuf.set_tx(TxOffload::default());
         Ok(mbuf)
     }
 }

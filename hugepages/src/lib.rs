@@ -30,6 +30,8 @@ mod eal;
 #[allow(unsafe_code)]
 mod mbuf;
 #[allow(unsafe_code)]
+mod offload;
+#[allow(unsafe_code)]
 mod pool;
 #[allow(unsafe_code)]
 mod registry;
@@ -45,5 +47,6 @@ pub use burst::Burst;
 pub use convert::{TX_HEADROOM, into_bytes_mut};
 pub use eal::{EalUp, retire_pools};
 pub use mbuf::{Mbuf, Segments};
+pub use offload::{DynField, TxOffload};
 pub use pool::{Mempool, PoolError};
 pub use pool_plan::{ConfigError, MempoolConfig, PoolNeeds, pool_memory, pool_size};

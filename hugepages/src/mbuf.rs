@@ -9,9 +9,9 @@ use std::slice;
 use bytes::BytesMut;
 use dpdk_sys::{
     RTE_MBUF_F_EXTERNAL, RTE_MBUF_F_INDIRECT, RTE_PKTMBUF_HEADROOM, mbuf_buf_addr, mbuf_buf_len,
-    mbuf_data_len, mbuf_data_off, mbuf_nb_segs, mbuf_next, mbuf_ol_flags, mbuf_pkt_len, mbuf_port,
-    mbuf_refcnt, mbuf_set_data_len, mbuf_set_data_off, mbuf_set_ol_flags, mbuf_set_pkt_len,
-    mbuf_set_tx_offload, rte_mbuf, stoq_alloc_bulk, stoq_free_bulk, stoq_raw_free, tx_offload,
+    mbuf_data_len, mbuf_data_off, mbuf_nb_segs, mbuf_next, mbuf_pkt_len, mbuf_refcnt,
+    mbuf_set_data_len, mbuf_set_data_off, mbuf_set_nb_segs, mbuf_set_next, mbuf_set_pkt_len,
+    rte_mbuf, stoq_alloc_bulk, stoq_free_bulk, stoq_raw_free,
 };
 
 use crate::convert::buffer_start;
@@ -212,36 +212,6 @@ impl Mbuf {
         }
     }
 
-    /// `RTE_MBUF_F_*`: what the driver says of a received frame, or what is asked of it for one to
-    /// send.
-    #[inline]
-    pub fn flags(&self) -> u64 {
-        // SAFETY: `self` owns the mbuf.
-        unsafe { mbuf_ol_flags(self.as_ptr()) }
-    }
-
-    /// Sets the flags for transmission (`RTE_MBUF_F_TX_*`), and with them the lengths of the
-    /// Ethernet and the IP header, bytes, that the driver needs for checksums (at most 127 and
-    /// 511).
-    #[inline]
-    pub fn set_offload(&mut self, flags: u64, l2_len: u8, l3_len: u16) {
-        // How the buffer belongs to the mbuf is not the caller's to change.
-        let kind = self.flags() & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL);
-        let flags = flags & !(RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL) | kind;
-        // SAFETY: `self` owns the mbuf and is borrowed mutably.
-        unsafe {
-            mbuf_set_ol_flags(self.as_ptr(), flags);
-            mbuf_set_tx_offload(self.as_ptr(), tx_offload(l2_len, l3_len));
-        }
-    }
-
-    /// The port it was received on.
-    #[inline]
-    pub fn port(&self) -> u16 {
-        // SAFETY: `self` owns the mbuf.
-        unsafe { mbuf_port(self.as_ptr()) }
-    }
-
     /// Is this one segment, in the mbuf's own buffer, with no other owner? Only then can it become
     /// a `Vec` or `BytesMut`.
     #[inline]
@@ -251,6 +221,29 @@ impl Mbuf {
         refcnt == 1
             && self.segment_count() == 1
             && self.flags() & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL) == 0
+    }
+
+    /// Appends the data of `tail` to the frame: its segments become the last ones of the chain.
+    ///
+    /// Returns `tail` when the chain would have more segments, or more bytes, than an mbuf can count.
+    pub fn chain(&mut self, tail: Self) -> Result<(), Self> {
+        let segments = self.segment_count().checked_add(tail.segment_count());
+        let packet_len = u32::try_from(self.packet_len() + tail.packet_len());
+        let (Some(segments), Ok(packet_len)) = (segments, packet_len) else {
+            return Err(tail);
+        };
+        let mut last = self.as_ptr();
+        for _ in 1..self.segment_count() {
+            // SAFETY: a segment of the chain that `self` owns; all but the last link to the next.
+            last = unsafe { mbuf_next(last) };
+        }
+        // SAFETY: `self` owns its chain, and now that of `tail`, too; `last` is its last segment.
+        unsafe {
+            mbuf_set_next(last, tail.into_raw().as_ptr());
+            mbuf_set_nb_segs(self.as_ptr(), segments);
+            mbuf_set_pkt_len(self.as_ptr(), packet_len);
+        }
+        Ok(())
     }
 
     /// Copies bytes of the frame, which may lie in several segments, to the heap. `None` when the

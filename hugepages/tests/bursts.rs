@@ -6,7 +6,7 @@ mod common;
 use std::ptr;
 
 use common::pool;
-use hugepages::{Burst, Mbuf, Mempool};
+use hugepages::{Burst, DynField, Mbuf, Mempool, TxOffload};
 
 fn numbered(pool: Mempool, number: u8) -> Mbuf {
     let mut mbuf = Mbuf::alloc(pool).expect("the pool is not empty");
@@ -213,12 +213,68 @@ fn offload_flags_do_not_touch_the_kind_of_buffer() {
     let pool = pool(63);
     let mut mbuf = Mbuf::alloc(pool).expect("an mbuf");
     let wanted = dpdk_sys::RTE_MBUF_F_TX_IPV6 | dpdk_sys::RTE_MBUF_F_TX_UDP_CKSUM;
-    mbuf.set_offload(wanted | dpdk_sys::RTE_MBUF_F_EXTERNAL, 14, 40);
-    assert_eq!(mbuf.flags(), wanted);
+    let offload = TxOffload {
+        flags: wanted,
+        l2_len: 18,
+        l3_len: 40,
+        l4_len: 8,
+        tso_segsz: 1452,
+    };
+    mbuf.set_tx(TxOffload {
+        flags: wanted | dpdk_sys::RTE_MBUF_F_EXTERNAL,
+        ..offload
+    });
+    assert_eq!(mbuf.tx_offload(), offload);
     assert!(mbuf.is_direct_single());
-    // SAFETY: the mbuf is ours.
-    let lengths = unsafe { dpdk_sys::mbuf_tx_offload(mbuf.as_ptr()) };
-    assert_eq!(lengths, dpdk_sys::tx_offload(14, 40));
-    mbuf.set_offload(0, 0, 0);
-    assert_eq!(mbuf.flags(), 0);
+    mbuf.set_vlan_tci(0xe064);
+    mbuf.set_rss_hash(0x1234_5678);
+    mbuf.set_port(7);
+    assert_eq!(
+        (mbuf.vlan_tci(), mbuf.rss_hash(), mbuf.port()),
+        (0xe064, 0x1234_5678, 7)
+    );
+    mbuf.set_tx(TxOffload::default());
+    assert_eq!(mbuf.tx_offload(), TxOffload::default());
+}
+
+#[test]
+fn a_departure_is_set_and_read_in_the_registered_field() {
+    let pool = pool(63);
+    let field = DynField::tx_timestamp(common::eal()).expect("room in mbufs");
+    assert_eq!(DynField::tx_timestamp(common::eal()), Some(field));
+    let mut mbuf = Mbuf::alloc(pool).expect("an mbuf");
+    assert_eq!(mbuf.timestamp(field), None);
+    let offload = TxOffload {
+        l2_len: 14,
+        ..TxOffload::default()
+    };
+    mbuf.set_tx(offload);
+    mbuf.set_timestamp(field, u64::MAX - 1);
+    assert_eq!(mbuf.timestamp(field), Some(u64::MAX - 1));
+    assert_eq!(mbuf.flags(), field.flag());
+    mbuf.set_tx(offload);
+    assert_eq!(mbuf.timestamp(field), None, "flags are replaced");
+}
+
+#[test]
+fn chained_segments_are_one_frame_and_go_back_together() {
+    let pool = pool(63);
+    let segment = |byte: u8, len| {
+        let mut mbuf = Mbuf::alloc(pool).expect("an mbuf");
+        mbuf.append(len).expect("room").fill(byte);
+        mbuf
+    };
+    let mut frame = segment(1, 10);
+    let mut tail = segment(2, 20);
+    tail.chain(segment(3, 30)).expect("two segments");
+    frame.chain(tail).expect("three segments");
+    frame.chain(segment(4, 1)).expect("four segments");
+    assert_eq!((frame.segment_count(), frame.packet_len()), (4, 61));
+    let copy = frame.copy_range(5..61).expect("within the frame");
+    let expected = [vec![1; 5], vec![2; 20], vec![3; 30], vec![4; 1]].concat();
+    assert_eq!(copy, expected);
+    assert!(!frame.is_direct_single());
+    assert_eq!(pool.in_use(), 4);
+    drop(frame);
+    assert_eq!(pool.in_use(), 0);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::host::HostCounters;
+use crate::profile::ProfileStats;
 use crate::wire::{DropCounters, DropReason};
 
 /// Counters of one lane (one queue pair with its transport) since it started.
@@ -21,8 +22,10 @@ pub struct LaneStats {
     /// ICMPv6 frames that the host took. Together with `rx_zero_copy`, `rx_copied` and the drops of received frames that
     /// makes `rx_frames`; drops of frames from other queues of the port come on top.
     pub rx_icmpv6: u64,
-    /// Frames handed to the device.
+    /// Frames handed to the device, each datagram of those that it segments counted.
     pub tx_frames: u64,
+    /// Packet buffers with several datagrams that the device was given to segment.
+    pub tx_segmented: u64,
     /// Datagrams written where the device reads them.
     pub tx_in_place: u64,
     /// Datagrams written to a scratch buffer and copied, or copied while their neighbour was being resolved.
@@ -56,10 +59,12 @@ pub struct LaneStats {
     pub host: HostCounters,
     /// Drops by reason.
     pub drops: DropCounters,
+    /// Where the time goes; empty without a [`Profiler`](crate::profile::Profiler).
+    pub profile: ProfileStats,
 }
 
-const PLAIN: usize = 20;
-const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT;
+const PLAIN: usize = 21;
+const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT + ProfileStats::WORDS;
 
 /// The published copy of [`LaneStats`], apart from other lanes' by two cache lines.
 #[derive(Debug)]
@@ -127,6 +132,7 @@ impl LaneStats {
             rx_bytes,
             rx_icmpv6,
             tx_frames,
+            tx_segmented,
             tx_in_place,
             tx_copied,
             tx_bytes,
@@ -143,6 +149,7 @@ impl LaneStats {
             neighbours,
             host,
             drops,
+            profile,
         } = self;
         let plain: [&mut u64; PLAIN] = [
             rx_frames,
@@ -151,6 +158,7 @@ impl LaneStats {
             rx_bytes,
             rx_icmpv6,
             tx_frames,
+            tx_segmented,
             tx_in_place,
             tx_copied,
             tx_bytes,
@@ -166,7 +174,11 @@ impl LaneStats {
             rx_pool_free,
             neighbours,
         ];
-        plain.into_iter().chain(host.words()).chain(drops.words())
+        let plain = plain.into_iter();
+        plain
+            .chain(host.words())
+            .chain(drops.words())
+            .chain(profile.words())
     }
 }
 

@@ -28,17 +28,28 @@ mod idle;
 mod lane;
 #[allow(unsafe_code, reason = "launches work on EAL's threads")]
 mod lcore;
-#[allow(unsafe_code, reason = "makes rings and ports over them")]
 mod link;
+mod nic;
+pub mod offload;
 #[allow(unsafe_code, reason = "calls ethdev")]
 mod port;
+pub mod profile;
 #[allow(unsafe_code, reason = "polls a device's queues")]
 mod queue;
+mod random;
 mod relay;
+#[allow(
+    unsafe_code,
+    reason = "makes rings and ports over them, and moves mbufs through them"
+)]
+mod ring;
+pub mod selftest;
 #[allow(unsafe_code, reason = "answers through DPDK's telemetry")]
 pub mod telemetry;
 mod toeplitz;
 mod transport;
+#[allow(unsafe_code, reason = "reads the time stamp counter")]
+mod tsc;
 pub mod wire;
 mod worker;
 
@@ -50,13 +61,15 @@ pub use echo::Echo;
 pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lane::{Lane, LaneConfig};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
-pub use link::{LinkEnd, link};
+pub use link::{LinkEnd, link, link_info};
+pub use nic::{Emulation, NicClock, NicConfig, NicOffload, NicStats, WireConfig, emulated};
 pub use port::{
     DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,
     ports, rss_type_names, rx_offload_name, tx_offload_name,
 };
-pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
+pub use queue::{BURST, BURST_DEFAULT, QueuePair, RxQueue, TxQueue};
 pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};
+pub use tsc::tsc_hz;
 pub use worker::{Worker, drain_queues};

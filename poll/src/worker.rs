@@ -8,6 +8,7 @@ use crate::control::{Control, Presence, Stop};
 use crate::deadline::earlier;
 use crate::idle::{Idle, IdlePolicy};
 use crate::lane::Lane;
+use crate::nic::Emulation;
 use crate::queue::QueuePair;
 use crate::transport::Transport;
 
@@ -15,13 +16,26 @@ use crate::transport::Transport;
 #[derive(Debug)]
 pub struct Worker<T> {
     lanes: Vec<Lane<T>>,
+    /// Models of NICs that this lcore drives besides; usually none.
+    emulations: Vec<Emulation>,
     idle: IdlePolicy,
 }
 
 impl<T: Transport> Worker<T> {
     /// A worker over `lanes`.
     pub fn new(lanes: Vec<Lane<T>>, idle: IdlePolicy) -> Self {
-        Self { lanes, idle }
+        Self {
+            lanes,
+            emulations: Vec::new(),
+            idle,
+        }
+    }
+
+    /// Drives emulated NICs, too: a step of each in every turn. Their time counts for no lane.
+    #[must_use]
+    pub fn with_emulations(mut self, emulations: Vec<Emulation>) -> Self {
+        self.emulations = emulations;
+        self
     }
 
     /// Runs until a stop is requested and every worker that shares `control` has drained. Returns the queue pairs, so
@@ -60,6 +74,10 @@ impl<T: Transport> Worker<T> {
         loop {
             let mut busy = false;
             let mut deadline = None;
+            if !self.emulations.is_empty() {
+                busy = self.step(now);
+                now = Instant::now();
+            }
             for lane in &mut self.lanes {
                 let moved = lane.turn(now);
                 deadline = earlier(deadline, lane.timeout(now));
@@ -68,6 +86,9 @@ impl<T: Transport> Worker<T> {
                 lane.account(next - now, moved);
                 now = next;
                 busy |= moved;
+            }
+            for emulation in &self.emulations {
+                deadline = earlier(deadline, emulation.timeout());
             }
             if busy {
                 idle.reset();
@@ -92,6 +113,15 @@ impl<T: Transport> Worker<T> {
             }
         }
         self.lanes.into_iter().map(Lane::finish).collect()
+    }
+
+    /// A step of the emulated NICs. True when a frame was moved.
+    fn step(&mut self, now: Instant) -> bool {
+        let emulations = self.emulations.iter_mut();
+        emulations
+            .map(|emulation| emulation.step(now))
+            .sum::<usize>()
+            > 0
     }
 }
 

@@ -3,7 +3,11 @@
 use std::net::{Ipv6Addr, SocketAddrV6};
 
 use hugepages::{Burst, Mempool, MempoolConfig};
-use poll::{BURST, DEFAULT_RSS_KEY, Eal, Port, PortConfig, PortError, Rss, link, toeplitz};
+use poll::offload::OffloadConfig;
+use poll::{
+    BURST, DEFAULT_RSS_KEY, Eal, Port, PortConfig, PortError, PortInfo, Rss, link, link_info,
+    toeplitz,
+};
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 2);
 const SERVER: SocketAddrV6 =
@@ -16,6 +20,8 @@ fn config(pool: Mempool, queues: u16, rss_key: Option<Vec<u8>>) -> PortConfig {
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key,
     }
 }
@@ -74,6 +80,12 @@ fn keys(eal: &Eal, pool: Mempool) {
     let config = config(pool, 2, Some(key));
     let [(left, _), (right, _)] = link(eal, ["l", "r"], [&config, &config]).expect("a link");
     assert_eq!((left.rss(), right.rss()), (None, None));
+    let (told, foretold) = (left.info(), link_info("l", 2));
+    let all = |info: &PortInfo| PortInfo {
+        id: foretold.id,
+        ..info.clone()
+    };
+    assert_eq!(format!("{:?}", all(told)), format!("{foretold:?}"));
 }
 
 /// Control calls from several threads, while a queue is polled.

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use common::{Setup, Wire};
 use hugepages::{Mempool, MempoolConfig, PacketAlloc};
+use poll::offload::OffloadConfig;
 use poll::{
-    Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
-    LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker, drain_queues,
+    BURST_DEFAULT, Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters,
+    LaneStats, LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker,
+    drain_queues,
     host::{Host, HostConfig, HostRole},
     link,
 };
@@ -63,7 +65,12 @@ impl Transport for Caller {
         self.seen.store(expected + 1, Ordering::Relaxed);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         let seen = self.seen.load(Ordering::Relaxed);
         // One at first: few datagrams may wait while the neighbour is resolved.
         let window = if seen == 0 { 1 } else { WINDOW };
@@ -79,6 +86,8 @@ impl Transport for Caller {
             source_udp_port: CALLER_PORT,
             ecn: Ecn::Ect0,
             size: PAYLOAD,
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -120,6 +129,8 @@ fn exchange(
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key: None,
     };
     let names = [format!("{name}l"), format!("{name}r")];
@@ -132,6 +143,9 @@ fn exchange(
         rx_copybreak: copybreak,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let counters = [
@@ -222,7 +236,12 @@ impl Transport for Flooder {
         self.advanced.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         buf.resize(PAYLOAD, 0);
         Some(Transmit {
             destination: SocketAddrV6::new(LEFT, ECHO_PORT, 0, 0),
@@ -230,6 +249,8 @@ impl Transport for Flooder {
             source_udp_port: CALLER_PORT,
             ecn: Ecn::NotEct,
             size: PAYLOAD,
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -246,6 +267,8 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key: None,
     };
     let [(_left_port, mut left), (right_port, mut right)] =
@@ -257,6 +280,9 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_copybreak: 256,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let mut host = host(right_port.mac(), RIGHT, CALLER_PORT);

@@ -55,6 +55,51 @@ fn shipped_configuration_takes_eal_arguments_of_the_command_line() {
     assert_moves_bytes_without_copies(&shipped(&arguments));
 }
 
+#[test]
+fn a_profile_says_where_the_time_went() {
+    let Some(_turn) = Turn::take(&[]) else { return };
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/loopback.yaml");
+    let mut command = Engine::command();
+    command.args(["run", "--config"]).arg(config);
+    command.args(["--duration", "2s", "--json", "--profile"]);
+    let report = Engine::spawn(command).wait(LONG).expect_clean();
+    let profile = &report["profile"];
+    let stages = profile["all"]["stages"].as_array().expect("stages");
+    let sum = |key: &str| -> f64 {
+        let values = stages
+            .iter()
+            .map(|stage| stage[key].as_f64().expect("a number"));
+        values.sum()
+    };
+    assert!((sum("percent") - 100.0).abs() < 0.1, "{profile:#}");
+    // Every stage of a transfer over a link takes some time of a frame, and encryption more than the driver's ring.
+    let stage = |name: &str| {
+        let stage = stages.iter().find(|stage| stage["stage"] == name);
+        let stage = stage.unwrap_or_else(|| panic!("no {name}: {profile:#}"));
+        stage["ns_per_frame"].as_f64().expect("a number")
+    };
+    for name in [
+        "rx",
+        "parse",
+        "bridge_rx",
+        "shard_rx",
+        "quinn_rx",
+        "quinn_tx",
+        "emit",
+    ] {
+        assert!(stage(name) > 0.0, "{name}: {profile:#}");
+    }
+    assert!(stage("quinn_tx") > stage("tx"), "{profile:#}");
+    // One turn in 31 is timed; which ones move how many frames is chance.
+    let timed = profile["all"]["rx_frames"].as_f64().expect("a count");
+    let share = timed / number(&report, "/rx/frames");
+    assert!(share > 0.001 && share < 0.5, "{share}: {profile:#}");
+    assert!(
+        number(&report, "/profile/overhead_percent") < 20.0,
+        "{profile:#}"
+    );
+}
+
 /// A configuration with a link, and what is special to a test.
 struct Case<'a> {
     mtu: u16,

@@ -12,8 +12,10 @@ mod quinn_peer;
 
 mod aioquic_over_tap;
 mod bad_input;
+mod bare_metal;
 mod device_trouble;
 mod devices;
+mod doctor;
 mod http3_over_tap;
 mod loopback;
 mod metrics;

@@ -168,9 +168,10 @@ pub(super) fn run(run: &RunPlan) -> String {
         (None, false) => "until a signal".to_owned(),
     };
     format!(
-        "{end}; warm-up {}, drain {} at most",
+        "{end}; warm-up {}, drain {} at most{}",
         Interval(run.warmup),
-        Interval(run.drain_timeout)
+        Interval(run.drain_timeout),
+        if run.profile { "; profiled" } else { "" }
     )
 }
 

@@ -1,8 +1,9 @@
-//! A keyed hash and a random number generator, both small: for table positions an attacker cannot choose, and for jitter.
+//! A keyed hash: for table positions an attacker cannot choose.
 
 use std::hash::{BuildHasher, Hasher};
 use std::net::Ipv6Addr;
-use std::time::Duration;
+
+use crate::random::Random;
 
 /// A hash of addresses under a secret key. Good enough to spread keys an attacker may choose but not to guard secrets.
 #[derive(Debug, Clone, Copy)]
@@ -87,30 +88,6 @@ impl Hasher for AddressHasher {
     fn write_usize(&mut self, _len: usize) {}
 }
 
-/// SplitMix64: a seed gives the same numbers every time, which tests rely on.
-#[derive(Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// A duration from `low` up to, not including, `high`; `low` when there is nothing between them.
-    pub(super) fn between(&mut self, low: Duration, high: Duration) -> Duration {
-        let span = high.saturating_sub(low).as_micros() as u64;
-        low + Duration::from_micros(self.next().checked_rem(span).unwrap_or(0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -142,15 +119,5 @@ mod tests {
         let labels: HashSet<u32> = (1..100).map(|p| hash.flow_label(x, y, p, 443)).collect();
         assert!(labels.len() > 95);
         assert!(labels.iter().all(|label| (1..1 << 20).contains(label)));
-    }
-
-    #[test]
-    fn between_stays_between() {
-        let mut random = Random::new(9);
-        let (low, high) = (Duration::from_millis(15), Duration::from_millis(45));
-        for _ in 0..1000 {
-            assert!((low..high).contains(&random.between(low, high)));
-        }
-        assert_eq!(random.between(low, low), low);
     }
 }

@@ -19,8 +19,9 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use super::keyed::{KeyedHash, Random};
+use super::keyed::KeyedHash;
 use crate::deadline::earlier;
+use crate::random::Random;
 use crate::wire::MacAddr;
 use entry::{Neighbour, Slot, State};
 

@@ -87,7 +87,7 @@ impl PathMtus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::keyed::Random;
+    use crate::random::Random;
 
     fn paths() -> PathMtus {
         PathMtus::new(KeyedHash::new(&mut Random::new(1)))

@@ -5,11 +5,11 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::addresses::Addresses;
-use super::keyed::Random;
 use super::neighbours::Event;
 use super::routes::Routes;
 use super::{Host, HostRole};
 use crate::deadline::{earlier, is_due};
+use crate::random::Random;
 use crate::wire::icmpv6::{Message, emit_listener_report};
 use crate::wire::{ALL_ROUTERS, DropReason, MacAddr};
 

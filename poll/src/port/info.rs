@@ -25,6 +25,8 @@ pub struct PortInfo {
     pub tx_queues_max: u16,
     /// Smallest and largest MTU.
     pub mtu_range: (u16, u16),
+    /// Longest frame it receives, bytes, as drivers give it: with or without a VLAN tag and the checksum behind it.
+    pub rx_frame_max: u32,
     /// Entries of the RSS redirection table; 0 without RSS.
     pub rss_table: u16,
     /// Bytes of the RSS hash key; 0 where the device does not say.
@@ -117,6 +119,7 @@ pub(super) fn info(id: PortId, name: &str) -> Result<PortInfo, PortError> {
         rx_queues_max: raw.max_rx_queues,
         tx_queues_max: raw.max_tx_queues,
         mtu_range: (raw.min_mtu, raw.max_mtu),
+        rx_frame_max: raw.max_rx_pktlen,
         rss_table: raw.reta_size,
         rss_key_size: raw.hash_key_size,
         rss_types: raw.flow_type_rss_offloads,

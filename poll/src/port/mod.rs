@@ -14,10 +14,13 @@ use dpdk_sys as sys;
 use hugepages::Mempool;
 
 use crate::eal::{Eal, error_text};
+use crate::nic::{NicClock, NicFace, NicStats};
+use crate::offload::{Buffers, OffloadConfig, Offloads, negotiate};
 use crate::queue::{QueuePair, RxQueue, TxQueue};
+use crate::ring::Rings;
 use crate::wire::MacAddr;
 use rss::Wanted;
-use setup::Setup;
+use setup::{Ready, Setup};
 
 pub use info::{PortInfo, ports, rx_offload_name, tx_offload_name};
 pub use rss::{DEFAULT_RSS_KEY, Rss, rss_type_names};
@@ -82,8 +85,12 @@ pub struct PortConfig {
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue; the device may round it.
     pub tx_descriptors: u16,
-    /// Where received frames are put; its data room holds a whole frame of `mtu`.
+    /// Where received frames are put. A data room that is smaller than a frame of `mtu` takes a device that scatters.
     pub pool: Mempool,
+    /// Where frames to send are built; its data room holds a whole frame of `mtu`. Usually the same as `pool`.
+    pub tx_pool: Mempool,
+    /// What the device is asked to do.
+    pub offload: OffloadConfig,
     /// The key of receive side scaling, cut or repeated to the length the device takes; [`DEFAULT_RSS_KEY`] without
     /// one. It matters with several queues on a device that has RSS.
     pub rss_key: Option<Vec<u8>>,
@@ -96,26 +103,43 @@ pub struct Port {
     device: Arc<Device>,
 }
 
+/// Packet memory of a port.
+#[derive(Debug, Clone, Copy)]
+struct Pools {
+    rx: Mempool,
+    tx: Mempool,
+}
+
 /// The device behind a port; closed on drop.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) info: PortInfo,
     mac: MacAddr,
-    mtu: u16,
-    pool: Mempool,
+    pub(crate) mtu: u16,
+    pools: Pools,
+    pub(crate) offloads: Offloads,
     /// What RSS was asked to do. `rte_eth_dev_configure` keeps the pointer to its key, and drivers go back to it when they
     /// start or reset the device: it stays where it is until the device is closed.
     wanted: Option<Wanted>,
     rss: Option<Rss>,
-    /// For a link: the rings behind the port, freed after it is closed.
-    _rings: Option<Arc<crate::link::Rings>>,
+    backing: Option<Backing>,
+}
+
+/// What is behind a port that is no device of EAL's: rings, which are freed after it is closed.
+#[derive(Debug)]
+pub(crate) enum Backing {
+    /// A link.
+    Link { _rings: Arc<Rings> },
+    /// An emulated NIC, which answers wherever the driver of rings would not do.
+    Emulated { _rings: Arc<Rings>, nic: NicFace },
 }
 
 impl Port {
     /// Configures and starts the device called `name`, and hands out its queue pairs, once each.
     ///
     /// # Errors
-    /// No such device, more queues or a larger MTU than it has, or a DPDK call that failed.
+    /// No such device, more queues or a larger MTU than it has, an offload that it does not have, or a DPDK call that
+    /// failed.
     pub fn open(
         eal: &Eal,
         name: &str,
@@ -132,29 +156,59 @@ impl Port {
         id: PortId,
         name: &str,
         config: &PortConfig,
-        rings: Option<Arc<crate::link::Rings>>,
+        backing: Option<Backing>,
     ) -> Result<(Self, Vec<QueuePair>), PortError> {
-        let is_link = rings.is_some();
-        let info = {
+        let has_rings = backing.is_some();
+        let mut info = {
             let _turn = control();
             info::info(id, name)?
         };
-        let wanted = Wanted::new(&info, config.queues, config.rss_key.as_deref());
+        if let Some(Backing::Emulated { nic, .. }) = &backing {
+            info = PortInfo {
+                id: info.id,
+                ..nic.info.clone()
+            };
+        }
         // From here on the device is ours to close, whatever fails.
         OPEN.fetch_add(1, Ordering::SeqCst);
         let mut device = Device {
             info,
             mac: MacAddr([0; 6]),
             mtu: config.mtu,
-            pool: config.pool,
-            wanted,
+            pools: Pools {
+                rx: config.pool,
+                tx: config.tx_pool,
+            },
+            offloads: Offloads::default(),
+            wanted: None,
             rss: None,
-            _rings: rings,
+            backing,
         };
+        device.offloads = negotiate(&device.info, &config.offload, config.buffers())?;
+        if device.offloads.rss {
+            device.wanted = Wanted::new(&device.info, config.queues, config.rss_key.as_deref());
+        }
         let ready = {
             let _turn = control();
-            let Device { info, wanted, .. } = &mut device;
-            Setup::new(info, config, wanted.as_mut()).run(is_link)?
+            let Device {
+                info,
+                offloads,
+                wanted,
+                backing,
+                ..
+            } = &mut device;
+            match backing {
+                // The driver of rings is told nothing of what the model does: it would refuse.
+                Some(Backing::Emulated { .. }) => {
+                    let ready =
+                        Setup::new(info, config, &Offloads::default(), None).run(has_rings)?;
+                    Ready {
+                        rss: wanted.as_ref().map(Wanted::as_wanted),
+                        ..ready
+                    }
+                }
+                _ => Setup::new(info, config, offloads, wanted.as_mut()).run(has_rings)?,
+            }
         };
         device.mac = ready.mac;
         device.rss = ready.rss;
@@ -189,13 +243,33 @@ impl Port {
 
     /// Where received frames are put.
     pub fn pool(&self) -> Mempool {
-        self.device.pool
+        self.device.pools.rx
+    }
+
+    /// Where frames to send are built.
+    pub fn tx_pool(&self) -> Mempool {
+        self.device.pools.tx
+    }
+
+    /// What the device was asked to do, and why not more.
+    pub fn offloads(&self) -> &Offloads {
+        &self.device.offloads
     }
 
     /// Receive side scaling as the device does it: read back after it was set. `None` with one queue, and where the
     /// device has no RSS, does not let it be read, or does not hash UDP over IPv6: a flow's queue is unknown then.
     pub fn rss(&self) -> Option<&Rss> {
         self.device.rss.as_ref()
+    }
+
+    /// What the emulated NIC behind the port has counted, and the wire from it; `None` where there is none.
+    pub fn nic_stats(&self) -> Option<NicStats> {
+        Some(self.device.nic()?.counters.read())
+    }
+
+    /// The clock of the emulated NIC behind the port, which timestamps refer to; `None` where there is none.
+    pub fn nic_clock(&self) -> Option<NicClock> {
+        Some(self.device.nic()?.clock)
     }
 
     /// Waits until the link is up, at most for `limit` and until `give_up` says so; returns its last state.
@@ -242,9 +316,27 @@ impl Port {
     }
 }
 
+impl PortConfig {
+    fn buffers(&self) -> Buffers {
+        Buffers {
+            mtu: self.mtu,
+            queues: self.queues,
+            rx_data_room: self.pool.data_room(),
+            tx_data_room: self.tx_pool.data_room(),
+        }
+    }
+}
+
 impl Device {
     pub(crate) fn id(&self) -> u16 {
         self.info.id.0
+    }
+
+    fn nic(&self) -> Option<&NicFace> {
+        match &self.backing {
+            Some(Backing::Emulated { nic, .. }) => Some(nic),
+            _ => None,
+        }
     }
 }
 

@@ -82,6 +82,15 @@ impl Wanted {
         })
     }
 
+    /// As done by a device that does all that it is asked to.
+    pub(super) fn as_wanted(&self) -> Rss {
+        Rss {
+            key: self.key.clone(),
+            table: self.table.clone(),
+            types: self.types,
+        }
+    }
+
     /// For `rte_eth_dev_configure`. The key goes with it where the device says how long one is, since a wrong length
     /// fails the call; it is set again when the port runs, in any case.
     pub(super) fn conf(&mut self, info: &PortInfo) -> sys::rte_eth_rss_conf {

@@ -5,7 +5,8 @@ use dpdk_sys as sys;
 use super::rss::{Rss, Wanted};
 use super::{PortConfig, PortError, PortId, PortInfo};
 use crate::eal::error_text;
-use crate::wire::MacAddr;
+use crate::offload::Offloads;
+use crate::wire::{ETHERNET_HEADER, MacAddr};
 
 /// What is known of a device once it runs.
 pub(super) struct Ready {
@@ -19,6 +20,7 @@ pub(super) struct Setup<'a> {
     name: &'a str,
     config: &'a PortConfig,
     info: &'a PortInfo,
+    offloads: &'a Offloads,
     rss: Option<&'a mut Wanted>,
 }
 
@@ -27,6 +29,7 @@ impl<'a> Setup<'a> {
     pub(super) fn new(
         info: &'a PortInfo,
         config: &'a PortConfig,
+        offloads: &'a Offloads,
         rss: Option<&'a mut Wanted>,
     ) -> Self {
         Self {
@@ -34,6 +37,7 @@ impl<'a> Setup<'a> {
             name: &info.name,
             config,
             info,
+            offloads,
             rss,
         }
     }
@@ -65,6 +69,13 @@ impl<'a> Setup<'a> {
                 self.config.mtu
             )));
         }
+        let frame = usize::from(self.config.mtu) + ETHERNET_HEADER;
+        if frame > self.info.rx_frame_max as usize {
+            return Err(self.unsupported(format!(
+                "an MTU of {} asked for, which takes frames of {frame} bytes, and it receives {} at most",
+                self.config.mtu, self.info.rx_frame_max
+            )));
+        }
         Ok(())
     }
 
@@ -72,6 +83,8 @@ impl<'a> Setup<'a> {
         // SAFETY: rte_eth_conf is plain data whose all-zero value means "defaults".
         let mut conf: sys::rte_eth_conf = unsafe { std::mem::zeroed() };
         conf.rxmode.mtu = u32::from(self.config.mtu);
+        conf.rxmode.offloads = self.offloads.rx_bits;
+        conf.txmode.offloads = self.offloads.tx_bits;
         if let Some(rss) = &mut self.rss {
             conf.rxmode.mq_mode = sys::RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf = rss.conf(self.info);

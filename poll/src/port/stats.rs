@@ -37,6 +37,12 @@ pub struct DeviceStats {
 impl Port {
     /// The state of the link now.
     pub fn link(&self) -> LinkState {
+        if let Some(nic) = self.device.nic() {
+            return LinkState {
+                up: true,
+                mbps: nic.mbps,
+            };
+        }
         let (mut mbps, mut up, mut full_duplex) = (0, 0, 0);
         let _turn = control();
         // SAFETY: the port exists while the device lives, and the three places are valid.
@@ -49,8 +55,27 @@ impl Port {
         }
     }
 
+    /// What the device's clock shows, in its own ticks; `None` where it has none that can be read.
+    pub(crate) fn read_clock(&self) -> Option<u64> {
+        let mut ticks = 0;
+        let _turn = control();
+        // SAFETY: as in `link`.
+        let code = unsafe { sys::rte_eth_read_clock(self.device.id(), &mut ticks) };
+        (code == 0).then_some(ticks)
+    }
+
     /// The device's own counters.
     pub fn stats(&self) -> DeviceStats {
+        if let Some(nic) = self.nic_stats() {
+            return DeviceStats {
+                rx_frames: nic.rx_frames,
+                tx_frames: nic.tx_frames,
+                rx_missed: nic.rx_missed,
+                rx_errors: nic.rx_bad_length + nic.rx_no_scatter,
+                tx_errors: nic.tx_bad_length,
+                rx_no_mbuf: nic.rx_no_mbuf,
+            };
+        }
         let mut stats = MaybeUninit::<sys::rte_eth_stats>::zeroed();
         let _turn = control();
         // SAFETY: as in `link`: a started port, a valid place, and zero is a valid value.
@@ -71,6 +96,10 @@ impl Port {
     /// Everything the device counts, by the names its driver gives (`rte_eth_xstats_get`), in the driver's order.
     /// Empty where the device cannot be asked.
     pub fn xstats(&self) -> Vec<(String, u64)> {
+        if let Some(nic) = self.nic_stats() {
+            let named = |(name, value): (&str, u64)| (name.to_owned(), value);
+            return nic.iter().map(named).collect();
+        }
         let _turn = control();
         let names = xstat_names(self.device.id());
         let values = xstat_values(self.device.id(), names.len());

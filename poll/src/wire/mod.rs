@@ -15,17 +15,21 @@ mod emit;
 pub mod icmpv6;
 mod mac;
 mod parse;
+mod vlan;
 
 pub use checksum::Sum;
 pub use drop_reason::{DropCounters, DropReason};
 pub use emit::{Checksum, UdpHeaders, emit_udp_headers};
 pub use mac::{MacAddr, ParseMacError};
 pub use parse::{Icmpv6Frame, Parsed, UdpFrame, parse};
+pub use vlan::{cover_tag, insert_tag, tag_of, vlan_id};
 
 use std::net::Ipv6Addr;
 
 /// Bytes of an Ethernet II header: destination, source, ethertype.
 pub const ETHERNET_HEADER: usize = 14;
+/// Bytes of a VLAN tag (IEEE 802.1Q), between the MAC addresses and the ethertype.
+pub const VLAN_TAG: usize = 4;
 /// Bytes of an IPv6 header without extension headers (RFC 8200 §3).
 pub const IPV6_HEADER: usize = 40;
 /// Bytes of a UDP header (RFC 768).

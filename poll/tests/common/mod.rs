@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use hugepages::{Burst, Mbuf, Mempool, MempoolConfig};
 use poll::host::{Host, HostConfig, HostRole};
+use poll::offload::OffloadConfig;
 use poll::wire::icmpv6::{Icmpv6Headers, Message, ND_HOP_LIMIT, emit};
 use poll::wire::{Checksum, MacAddr, Parsed, UdpHeaders, emit_udp_headers, parse, solicited_node};
 use poll::{
-    Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig, QueuePair, Relay,
-    Transmit, Transport, TxPath, link, relay,
+    BURST_DEFAULT, Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig,
+    QueuePair, Relay, Transmit, Transport, TxPath, link, relay,
 };
 
 /// The address of the hosts under test, and that of the other end.
@@ -91,7 +92,12 @@ impl Transport for Probe {
         self.0.borrow_mut().received.push(received);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         let mut script = self.0.borrow_mut();
         let (destination, payload) = script.to_send.pop_front()?;
         script.pulled += 1;
@@ -102,6 +108,8 @@ impl Transport for Probe {
             source_udp_port: UDP_PORT,
             ecn: Ecn::Ect0,
             size: payload.len(),
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -173,6 +181,8 @@ pub fn ends(eal: &Eal, setup: Setup, pools: [Mempool; 2]) -> [(Port, Vec<QueuePa
         rx_descriptors: 256,
         tx_descriptors: 256,
         pool,
+        tx_pool: pool,
+        offload: OffloadConfig::default(),
         rss_key: None,
     });
     let names = [unique("end"), unique("end")];
@@ -244,6 +254,9 @@ pub fn lane_config([pool, rx_pool]: [Mempool; 2], setup: Setup, relay: Relay) ->
         rx_copybreak: 256,
         pool_low_mark: setup.pool_low_mark,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
+        burst: BURST_DEFAULT,
         relay: Some(relay),
     }
 }

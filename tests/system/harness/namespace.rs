@@ -25,6 +25,17 @@ impl Namespace {
         namespace
     }
 
+    /// Makes `command` run in this namespace, with a `/sys` that shows its interfaces: that of a process which only
+    /// [moved](Self::inside) shows those it came from.
+    pub fn with_sysfs(&self, command: &Command) -> Command {
+        let mut inside = Command::new("ip");
+        inside
+            .args(["netns", "exec", &self.name])
+            .arg(command.get_program());
+        inside.args(command.get_args());
+        inside
+    }
+
     /// Runs `ip` on this namespace; fails the test when that fails.
     pub fn ip(&self, arguments: &[&str]) {
         run("ip", &[&["-n", &self.name], arguments].concat());

@@ -22,6 +22,8 @@ pub enum Need {
     Ip,
     /// A CPU for each of two lcores.
     TwoCpus,
+    /// Python 3.
+    Python,
     /// Python with aioquic: `make venv`.
     Aioquic,
     /// Chromium and its driver.
@@ -48,6 +50,7 @@ impl Need {
                     .is_ok();
                 (!found).then(|| "no `ip` command: install iproute2".into())
             }
+            Self::Python => (!starts(Path::new("python3"))).then(|| "no `python3`".into()),
             Self::TwoCpus => {
                 let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                 (cpus < 2).then(|| "one CPU, and two lcores need two".into())

@@ -1,0 +1,33 @@
+//! What every step on the way of a frame needs: buffers, and a place to count.
+
+use super::counters::NicStats;
+
+/// Buffers kept for reuse.
+const SPARE_MAX: usize = 4096;
+/// Bytes of a new buffer: a usual frame.
+const USUAL_FRAME: usize = 2048;
+
+/// Buffers and counters of a NIC.
+#[derive(Debug, Default)]
+pub(super) struct Kit {
+    pub(super) stats: NicStats,
+    /// Empty buffers, used again so that a frame on its way costs no allocation in the long run.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Kit {
+    /// An empty buffer.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(USUAL_FRAME))
+    }
+
+    /// Takes back a buffer.
+    pub(super) fn put(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
