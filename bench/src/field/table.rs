@@ -174,7 +174,7 @@ fn verdict(report: &Report, case: Case, row: &Row, ways: &[Way]) -> [String; 2] 
     [name, ratio]
 }
 
-fn cell<'a>(report: &'a Report, case: Case, way: Way) -> Option<&'a Cell> {
+fn cell(report: &Report, case: Case, way: Way) -> Option<&Cell> {
     report.cell(
         &case.to_string(),
         &way.stack.to_string(),
