@@ -13,7 +13,7 @@ use bench::field::case::Case;
 use bench::field::peer_way::{Place, make_identity};
 use bench::field::schedule::{Schedule, Step};
 use bench::field::way::{Medium, Stack, Way};
-use bench::field::{engine_way, peer_way, plot, table};
+use bench::field::{engine_way, peer_way, plot, table, wire};
 use bench::report::Report;
 use bench::scale::figures::Figures;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -127,6 +127,7 @@ fn main() -> ExitCode {
 
 fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     let place = place()?;
+    wire::remove_stale();
     let (rounds, seconds) = match options.quick {
         true => (1, 0.4),
         false => (options.rounds, options.seconds),
