@@ -143,6 +143,7 @@ fn subject() -> Subject {
         cards: vec![Card {
             address: "0000:3b:00.0".to_owned(),
             mtu: Some(1500),
+            pool: 2 << 30,
         }],
         huge: Some(Need {
             numa_node: None,
@@ -226,6 +227,22 @@ fn pages_that_are_missing_are_counted() {
         ..subject()
     };
     assert!(texts(&made.examine(&in_memory), "hugetlbfs", Verdict::Problem).is_empty());
+}
+
+#[test]
+fn pages_are_needed_on_the_node_of_the_card() {
+    let made = Made::server();
+    let free = "sys/devices/system/node/node1/hugepages/hugepages-1048576kB/free_hugepages";
+    made.file(free, "1");
+    let diagnosis = made.examine(&subject());
+    let words = [
+        "NUMA node 1 has 1 GiB free",
+        "2 GiB are needed",
+        "node1/hugepages",
+    ];
+    assert_finding(&diagnosis, "huge pages", Verdict::Problem, &words);
+    made.file(free, "2");
+    assert_eq!(made.examine(&subject()).problems, 0);
 }
 
 #[test]
