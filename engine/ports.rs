@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use poll::{Eal, EalError, PortInfo, rss_type_names, rx_offload_name, tx_offload_name};
+use poll::offload::{Buffers, Decision, OffloadConfig, negotiate};
+use poll::{Eal, EalError, PortInfo, link_info, rss_type_names, rx_offload_name, tx_offload_name};
 use serde::Serialize;
 
-use crate::plan::{Plan, PortKind};
+use crate::plan::{Plan, PortKind, PortPlan};
 use crate::table::Table;
 
 /// The devices EAL sees.
@@ -18,9 +19,9 @@ pub struct PortList {
 /// A device.
 #[derive(Debug, Clone, Serialize)]
 pub struct PortEntry {
-    /// EAL's number.
-    pub id: u16,
-    /// PCI address or vdev name: what `device:` takes.
+    /// EAL's number; none for an end of a link, which is made at the start.
+    pub id: Option<u16>,
+    /// PCI address or vdev name: what `device:` takes; the port's name for a link.
     pub device: String,
     /// The name of the configuration's port on it.
     pub port: Option<String>,
@@ -34,10 +35,14 @@ pub struct PortEntry {
     pub mtu_max: u16,
     /// Receive side scaling.
     pub rss: RssOffer,
-    /// Receive offloads.
-    pub rx_offloads: Offloads,
-    /// Transmit offloads.
-    pub tx_offloads: Offloads,
+    /// Every receive offload that the device offers, by DPDK's names.
+    pub rx_offered: Vec<String>,
+    /// Every transmit offload that it offers.
+    pub tx_offered: Vec<String>,
+    /// What would become of those that the engine has a use for.
+    pub offloads: Vec<OffloadEntry>,
+    /// Why a start would be refused; `offloads` is empty then.
+    pub problem: Option<String>,
 }
 
 /// What a device offers of receive side scaling, and what it means for shards on several of its queues.
@@ -122,15 +127,19 @@ impl fmt::Display for Steering {
     }
 }
 
-/// Offloads of one direction, by DPDK's names.
+/// What becomes of an offload.
 #[derive(Debug, Clone, Serialize)]
-pub struct Offloads {
-    /// What the device can do.
-    pub offered: Vec<String>,
-    /// What the engine asks for. Checksums are computed in software, so it asks for none.
-    pub wanted: Vec<String>,
-    /// What the device does for the engine.
-    pub granted: Vec<String>,
+pub struct OffloadEntry {
+    /// The key of the configuration file, or a name of its own (`vlan_insert`, `vlan_strip`, `scatter`).
+    pub offload: &'static str,
+    /// Whether the device offers it.
+    pub offered: bool,
+    /// What the configuration wants; `auto` without one.
+    pub wanted: &'static str,
+    /// Who would do it: `hardware`, `software`, or nobody, `off`.
+    pub granted: &'static str,
+    /// Why; empty where the device does what it offers.
+    pub reason: String,
 }
 
 /// Starts EAL and asks it.
@@ -139,46 +148,89 @@ pub struct Offloads {
 /// EAL does not start.
 pub fn list(eal_arguments: &[String], plan: Option<&Plan>) -> Result<PortList, EalError> {
     let eal = Eal::start(eal_arguments)?;
-    let ports = poll::ports(&eal)
-        .into_iter()
-        .map(|info| entry(info, plan))
-        .collect();
+    let devices = poll::ports(&eal).into_iter().map(|info| {
+        let is_it = |port: &&PortPlan| port.kind == PortKind::Device(info.name.clone());
+        let port = plan.and_then(|plan| plan.ports.iter().find(is_it));
+        PortEntry::of(info, port)
+    });
+    let mut ports: Vec<PortEntry> = devices.collect();
     // No pool was made, so nothing can be out.
     let _ = eal.cleanup();
+    let planned = plan.map_or(&[][..], |plan| &plan.ports);
+    ports.extend(planned.iter().filter_map(PortEntry::of_link));
     Ok(PortList { ports })
 }
 
-fn entry(info: PortInfo, plan: Option<&Plan>) -> PortEntry {
-    let of_plan = |plan: &Plan| {
-        let uses = |kind: &PortKind| *kind == PortKind::Device(info.name.clone());
-        plan.ports
-            .iter()
-            .find(|port| uses(&port.kind))
-            .map(|port| port.name.clone())
-    };
-    PortEntry {
-        id: info.id.0,
-        rss: RssOffer::of(&info),
-        port: plan.and_then(of_plan),
-        driver: info.driver,
-        numa_node: info.numa_node,
-        queues_max: info.rx_queues_max.min(info.tx_queues_max),
-        mtu_max: info.mtu_range.1,
-        rx_offloads: offloads(info.rx_offloads, rx_offload_name),
-        tx_offloads: offloads(info.tx_offloads, tx_offload_name),
-        device: info.name,
+impl PortEntry {
+    /// A device, used as `plan` says.
+    fn of(info: PortInfo, plan: Option<&PortPlan>) -> Self {
+        let wanted = plan.map_or_else(OffloadConfig::default, |plan| plan.offload.0);
+        let decided = negotiate(&info, &wanted, buffers(&info, plan));
+        let (offloads, problem) = match decided {
+            Ok(offloads) => (offloads.decisions, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        Self {
+            id: Some(info.id.0),
+            rss: RssOffer::of(&info),
+            port: plan.map(|plan| plan.name.clone()),
+            driver: info.driver,
+            numa_node: info.numa_node,
+            queues_max: info.rx_queues_max.min(info.tx_queues_max),
+            mtu_max: info.mtu_range.1,
+            rx_offered: names(info.rx_offloads, rx_offload_name),
+            tx_offered: names(info.tx_offloads, tx_offload_name),
+            offloads: offloads.into_iter().map(OffloadEntry::from).collect(),
+            problem,
+            device: info.name,
+        }
+    }
+
+    /// An end of a link, which is no device before it runs.
+    fn of_link(plan: &PortPlan) -> Option<Self> {
+        let PortKind::Link { .. } = plan.kind else {
+            return None;
+        };
+        let entry = Self::of(link_info(&plan.name, plan.queues), Some(plan));
+        Some(Self { id: None, ..entry })
     }
 }
 
-fn offloads(offered: u64, name: fn(u64) -> String) -> Offloads {
+impl From<Decision> for OffloadEntry {
+    fn from(decision: Decision) -> Self {
+        Self {
+            offload: decision.name,
+            offered: decision.offered,
+            wanted: decision.wanted.name(),
+            granted: decision.granted.name(),
+            reason: decision.reason.into_owned(),
+        }
+    }
+}
+
+/// Those of the plan, or what the engine would choose for as many queues as there are.
+fn buffers(info: &PortInfo, plan: Option<&PortPlan>) -> Buffers {
+    match plan {
+        Some(plan) => Buffers {
+            mtu: plan.mtu,
+            queues: plan.queues,
+            rx_data_room: plan.pool.data_room,
+            tx_data_room: plan.tx_pool.unwrap_or(plan.pool).data_room,
+        },
+        None => Buffers {
+            mtu: 1500,
+            queues: info.rx_queues_max.min(info.tx_queues_max),
+            rx_data_room: 128 + 2048,
+            tx_data_room: u16::MAX,
+        },
+    }
+}
+
+fn names(bits: u64, name: fn(u64) -> String) -> Vec<String> {
     let bits = (0..u64::BITS)
         .map(|bit| 1 << bit)
-        .filter(|bit| offered & bit != 0);
-    Offloads {
-        offered: bits.map(name).collect(),
-        wanted: Vec::new(),
-        granted: Vec::new(),
-    }
+        .filter(|bit| bits & bit != 0);
+    bits.map(name).collect()
 }
 
 impl fmt::Display for PortList {
@@ -190,43 +242,58 @@ impl fmt::Display for PortList {
                  engine --no-huge --no-pci --vdev=net_null0 -- ports"
             );
         }
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let mut table = Table::new("><<<<>>>");
         table.row([
             "id", "device", "port", "driver", "NUMA", "queues", "MTU", "RSS",
         ]);
         for port in &self.ports {
             table.row([
-                port.id.to_string(),
+                or_none(port.id.map(|id| id.to_string())),
                 port.device.clone(),
-                port.port.clone().unwrap_or_else(|| "-".to_owned()),
+                or_none(port.port.clone()),
                 port.driver.clone(),
-                port.numa_node
-                    .map_or_else(|| "-".to_owned(), |node| node.to_string()),
+                or_none(port.numa_node.map(|node| node.to_string())),
                 port.queues_max.to_string(),
                 port.mtu_max.to_string(),
-                if port.rss.table == 0 {
-                    "-".to_owned()
-                } else {
-                    port.rss.table.to_string()
-                },
+                or_none((port.rss.table != 0).then(|| port.rss.table.to_string())),
             ]);
         }
         write!(f, "{table}")?;
         for port in &self.ports {
-            writeln!(f, "\n{}", port.device)?;
-            writeln!(f, "  RSS         {}", port.rss)?;
-            writeln!(
-                f,
-                "  steering    {} (with several queues)",
-                port.rss.steering
-            )?;
-            for (direction, offloads) in [("rx", &port.rx_offloads), ("tx", &port.tx_offloads)] {
-                writeln!(f, "  {direction} offered  {}", words(&offloads.offered))?;
-                writeln!(f, "  {direction} wanted   {}", words(&offloads.wanted))?;
-                writeln!(f, "  {direction} granted  {}", words(&offloads.granted))?;
-            }
+            write!(f, "\n{port}")?;
         }
-        Ok(())
+        writeln!(
+            f,
+            "\ngranted: what a start would ask the device for. Whether it takes it shows at the start, and whether it keeps \
+             its word on the wire: `engine selftest`."
+        )
+    }
+}
+
+impl fmt::Display for PortEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.device)?;
+        writeln!(f, "  RSS         {}", self.rss)?;
+        let steering = self.rss.steering;
+        writeln!(f, "  steering    {steering} (with several queues)")?;
+        writeln!(f, "  rx offered  {}", words(&self.rx_offered))?;
+        writeln!(f, "  tx offered  {}", words(&self.tx_offered))?;
+        if let Some(problem) = &self.problem {
+            return writeln!(f, "  would not start: {problem}");
+        }
+        let mut table = Table::new("");
+        table.row(["  offload", "offered", "wanted", "granted", "why"]);
+        for entry in &self.offloads {
+            table.row([
+                format!("  {}", entry.offload).as_str(),
+                if entry.offered { "yes" } else { "no" },
+                entry.wanted,
+                entry.granted,
+                &entry.reason,
+            ]);
+        }
+        table.fmt(f)
     }
 }
 
@@ -273,6 +340,38 @@ mod tests {
         assert_eq!(steering(8, 512, addresses), Steering::RssByAddress);
         assert_eq!(steering(8, 0, ports), Steering::HandOver);
         assert_eq!(steering(8, 512, 0), Steering::HandOver);
+    }
+
+    #[test]
+    fn a_device_is_listed_with_what_would_become_of_its_offloads() {
+        // DPDK's numbers: UDP checksum is bit 2 of both directions, VLAN insertion bit 0 (rte_ethdev.h).
+        let card = PortInfo {
+            rx_offloads: 1 << 2,
+            tx_offloads: 1 << 2 | 1,
+            ..card(8, 0, 0)
+        };
+        let entry = PortEntry::of(card, None);
+        let json = serde_json::to_value(&entry).expect("plain data");
+        assert_eq!(
+            json["offloads"][0],
+            serde_json::json!({
+                "offload": "tx_checksum", "offered": true, "wanted": "auto", "granted": "hardware", "reason": ""
+            })
+        );
+        assert_eq!(
+            json["tx_offered"],
+            serde_json::json!(["VLAN_INSERT", "UDP_CKSUM"])
+        );
+        let text = entry.to_string();
+        for line in [
+            "  offload           offered  wanted  granted   why\n",
+            "  tx_checksum       yes      auto    hardware\n",
+            "  udp_segmentation  no       auto    off       not offered\n",
+            "  rss               no       auto    software  not offered: shards hand over what is theirs\n",
+            "  vlan_insert       yes      off     off       the port is in no VLAN\n",
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
     }
 
     #[test]

@@ -169,8 +169,8 @@ impl TransportSettings {
             .max_concurrent_uni_streams(streams_at_start(self.uni_streams).into())
             .datagram_receive_buffer_size(Some(self.datagram_buffer).filter(|&bytes| bytes > 0))
             .datagram_send_buffer_size(self.datagram_buffer)
-            // The worker takes one datagram at a time, as mbufs are.
-            .enable_segmentation_offload(false);
+            // The worker says how many datagrams it takes at a time: one, where the device does not segment.
+            .enable_segmentation_offload(true);
         let idle_timeout = self.idle_timeout.map(IdleTimeout::try_from).transpose();
         config
             .max_idle_timeout(idle_timeout.map_err(|_| TransportError::TooLarge("idle_timeout"))?);

@@ -9,8 +9,8 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
 use stoq::{ClientConfig, Engine, Identity, Listener, ServerConfig};
 use tokio::io::AsyncReadExt;
 

@@ -179,7 +179,12 @@ impl Transport for Bare {
         }
     }
 
-    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         let (_, connection) = self.connection.as_mut()?;
         let transmit = connection.poll_transmit(now, 1, buf)?;
         let SocketAddr::V6(destination) = transmit.destination else {
@@ -193,6 +198,8 @@ impl Transport for Bare {
                 .ecn
                 .map_or(Ecn::NotEct, |ecn| Ecn::from_bits(ecn as u8)),
             size: transmit.size,
+            segment_size: None,
+            departure: None,
         })
     }
 

@@ -22,7 +22,7 @@ pub struct Variant {
     pub mtu: u16,
     /// `tx_path` of both ports.
     pub tx_path: &'static str,
-    /// `checksum` of both ports.
+    /// `tx_checksum` and `rx_checksum` of both ports.
     pub checksum: &'static str,
 }
 
@@ -134,13 +134,13 @@ ports:
     link: right
     mtu: {mtu}
     addresses: ["fd00:5701::1/64"]
-    checksum: {checksum}
+    offload: {{ tx_checksum: {checksum}, rx_checksum: {checksum} }}
     tx_path: {tx_path}
   - name: right
     link: left
     mtu: {mtu}
     addresses: ["fd00:5701::2/64"]
-    checksum: {checksum}
+    offload: {{ tx_checksum: {checksum}, rx_checksum: {checksum} }}
     tx_path: {tx_path}
 shards:
   - {{ name: server, port: left, queue: 0, lcore: 0, idle: busy }}

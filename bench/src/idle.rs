@@ -122,7 +122,9 @@ impl IdleConnections {
     pub fn empty_turn(&mut self) -> bool {
         self.buffer.clear();
         self.client.advance(self.now);
-        self.client.transmit(self.now, &mut self.buffer).is_some()
+        self.client
+            .transmit(self.now, &mut self.buffer, 1)
+            .is_some()
             || self.client.timeout().is_some_and(|at| at <= self.now)
     }
 
@@ -186,7 +188,7 @@ fn send(
     from.advance(now);
     loop {
         buffer.clear();
-        if from.transmit(now, buffer).is_none() {
+        if from.transmit(now, buffer, 1).is_none() {
             // The worker asks after every turn; a shard takes it for the end of the turn.
             from.timeout();
             return;

@@ -11,8 +11,8 @@ use poll::host::{Host, HostConfig, HostRole, UdpPorts};
 use poll::offload::OffloadConfig;
 use poll::wire::Checksum;
 use poll::{
-    Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, QueuePair, Transport, TxPath, link,
-    relay,
+    BURST_DEFAULT, Eal, Lane, LaneConfig, LaneCounters, LinkEnd, PortConfig, QueuePair, Transport,
+    TxPath, link, relay,
 };
 use stoq::transport::IPV6_UDP_HEADERS;
 
@@ -241,6 +241,9 @@ fn seats<T>(
             rx_copybreak: settings.rx_copybreak,
             pool_low_mark: settings.mbufs as usize * count / 8,
             udp_payload_max: settings.mtu - IPV6_UDP_HEADERS,
+            segments_max: 1,
+            clock: None,
+            burst: BURST_DEFAULT,
             relay: relays.next(),
         };
         Seat {

@@ -105,7 +105,7 @@ impl<T: Transport> End<T> {
         self.transport.advance(now);
         for slot in &mut self.slots {
             slot.clear();
-            match self.transport.transmit(now, slot) {
+            match self.transport.transmit(now, slot, 1) {
                 Some(transmit) => self.filled.push((transmit.size, transmit.ecn)),
                 None => break,
             }

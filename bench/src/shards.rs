@@ -94,6 +94,7 @@ pub fn config(udp_payload_max: u16) -> ShardConfig {
         agents: Vec::new(),
         steering: None,
         reset_key: [0; 32],
+        paced_by_device: false,
         drain_timeout: Duration::from_secs(1),
         counters: Arc::new(ShardCounters::default()),
     }

@@ -12,6 +12,7 @@ mod connection_ids;
 mod error;
 mod listener;
 mod nic;
+mod offload;
 mod port;
 mod scalar;
 mod settings;
@@ -34,7 +35,8 @@ pub use listener::{
     Services,
 };
 pub use nic::{Misbehaviour, Nic, NicOffload, NicOffloads, Wire};
-pub use port::{Checksum, Idle, Mbufs, Memory, Port, Shard, TxPath};
+pub use offload::{Offload, OffloadMode, Vlan};
+pub use port::{DataRoom, Idle, Mbufs, Memory, Port, Shard, TxPath};
 pub use scalar::OrOff;
 pub use settings::{Limits, Metrics, Run};
 pub use source::Source;

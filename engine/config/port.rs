@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::address::{Address, Prefix};
 use super::connection_ids::Hex;
 use super::nic::Nic;
+use super::offload::Offload;
 use super::units::{Interval, Size};
 
 /// A port: a device that EAL knows, or one end of an in-process link.
@@ -38,27 +39,19 @@ pub struct Port {
     pub rx_descriptors: Option<u16>,
     /// Descriptors of a transmit queue, a power of two 64..=32768; default 1024.
     pub tx_descriptors: Option<u16>,
-    /// Who computes and verifies UDP checksums.
+    /// What the device is to do for the engine.
     #[serde(default)]
-    pub checksum: Checksum,
+    pub offload: Offload,
+    /// Frames received, and frames sent, at a time, 1..=64; default 32.
+    pub burst: Option<u16>,
+    /// Room in an mbuf that frames are received into, headroom of 128 B included; `auto`: a whole frame fits.
+    #[serde(default)]
+    pub data_room: DataRoom,
     /// Where a datagram is built.
     #[serde(default)]
     pub tx_path: TxPath,
     /// How long to wait at start for the link to come up; default 5s.
     pub link_up_timeout: Option<Interval>,
-}
-
-/// Who computes and verifies UDP checksums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Checksum {
-    /// `off` on links, `software` on devices.
-    #[default]
-    Auto,
-    /// The engine, on the lcore.
-    Software,
-    /// Nobody: links only, whose bytes never leave the process.
-    Off,
 }
 
 /// Where a datagram is built.
@@ -107,6 +100,27 @@ impl std::str::FromStr for Mbufs {
             _ => text.parse().map(Self::Count).map_err(|_| {
                 format!("`{text}` is not `auto` or a whole number from 0 to 4294967295")
             }),
+        }
+    }
+}
+
+/// Room in an mbuf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataRoom {
+    /// As much as a frame of the MTU takes.
+    #[default]
+    Auto,
+    /// This many bytes.
+    Size(Size),
+}
+
+impl std::str::FromStr for DataRoom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Size),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::address::{Address, Fingerprint, Listen, Prefix, Remote};
-use super::port::Mbufs;
+use super::port::{DataRoom, Mbufs};
 use super::units::{BitRate, Interval, Percent, Rate, Size};
 
 /// A value that can be switched off with the word `off`.
@@ -83,7 +83,8 @@ deserialize_from_text!(
     Remote,
     Listen,
     Fingerprint,
-    Mbufs
+    Mbufs,
+    DataRoom
 );
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {

@@ -144,14 +144,46 @@ fn bytes_in_hexadecimal() {
 
 #[test]
 fn off_in_all_its_places() {
-    let text = "ports: [{ name: a, checksum: off }]\n\
+    let text = "ports: [{ name: a, offload: { tx_checksum: off, vlan: off } }]\n\
                 transport: { ack_frequency: off, keep_alive: off, idle_timeout: 10s }\n";
     let (config, _) = Config::parse(Path::new("x.yaml"), text.to_owned()).unwrap();
-    assert_eq!(config.ports[0].checksum, Checksum::Off);
+    assert_eq!(config.ports[0].offload.tx_checksum, OffloadMode::Off);
+    assert_eq!(config.ports[0].offload.vlan, Some(OrOff::Off));
     assert!(matches!(config.transport.ack_frequency, Some(OrOff::Off)));
     assert_eq!(config.transport.keep_alive, Some(OrOff::Off));
     let ten = Interval(std::time::Duration::from_secs(10));
     assert_eq!(config.transport.idle_timeout, Some(OrOff::On(ten)));
+}
+
+#[test]
+fn a_vlan_is_a_number_or_more() {
+    let vlan = |text: &str| {
+        let text = format!("ports: [{{ name: a, offload: {{ vlan: {text} }} }}]\n");
+        let parsed = Config::parse(Path::new("x.yaml"), text);
+        parsed.map(|(config, _)| config.ports[0].offload.vlan)
+    };
+    let on = |id, tagging| Some(OrOff::On(Vlan { id, tagging }));
+    assert_eq!(vlan("100").unwrap(), on(100, OffloadMode::Auto));
+    assert_eq!(vlan("\"100\"").unwrap(), on(100, OffloadMode::Auto));
+    assert_eq!(vlan("{ id: 7 }").unwrap(), on(7, OffloadMode::Auto));
+    let software = vlan("{ id: 7, tagging: software }");
+    assert_eq!(software.unwrap(), on(7, OffloadMode::Software));
+    for (text, problem) in [
+        (
+            "red",
+            "x.yaml:1:37: ports[0].offload.vlan: `red` does not do: give a VLAN id, `{ id, tagging }`, or `off`",
+        ),
+        (
+            "{ id: 7, tags: on }",
+            "x.yaml:1:46: ports[0].offload.vlan.tags: unknown key `tags`; the keys here are: id, tagging",
+        ),
+        (
+            "{ tagging: auto }",
+            "x.yaml:1:37: ports[0].offload.vlan: the key `id` is missing",
+        ),
+    ] {
+        assert_eq!(vlan(text).unwrap_err().to_string(), problem, "{text}");
+    }
 }
 
 #[test]

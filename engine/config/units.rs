@@ -320,10 +320,7 @@ mod tests {
     fn bit_rates() {
         assert_eq!("10Gbps".parse(), Ok(BitRate(10_000_000_000)));
         assert_eq!("64 kbps".parse(), Ok(BitRate(64_000)));
-        assert_eq!(
-            error::<BitRate>("10"),
-            "`10` has no unit: write `10Mbps`"
-        );
+        assert_eq!(error::<BitRate>("10"), "`10` has no unit: write `10Mbps`");
         assert_eq!(
             error::<BitRate>("1Gbit"),
             "`1Gbit`: unknown unit `Gbit`; use bps, kbps, Mbps or Gbps"
@@ -344,7 +341,10 @@ mod tests {
             let expected = format!("`{text}` is not a percentage such as 0.1%");
             assert_eq!(error::<Percent>(text), expected);
         }
-        assert_eq!(error::<Percent>("100.0001%"), "`100.0001%` is more than 100%");
+        assert_eq!(
+            error::<Percent>("100.0001%"),
+            "`100.0001%` is more than 100%"
+        );
         assert_eq!(
             error::<Percent>("1.00001%"),
             "`1.00001%`: four decimals are the most"

@@ -33,6 +33,10 @@ fn innermost(error: &Error) -> &Error {
 fn message(error: &Error, place: Option<&Place<'_>>) -> String {
     match error {
         Error::Message { msg, .. } => msg.clone(),
+        Error::SerdeUnknownField { field, .. } if field == "checksum" => {
+            // A key of ports until there were offloads.
+            "unknown key `checksum`; use `offload: { tx_checksum: …, rx_checksum: … }`".to_owned()
+        }
         Error::SerdeUnknownField {
             field, expected, ..
         } => {

@@ -157,7 +157,10 @@ fn wire(source: &Source, at: &str, wire: &Wire) -> Result<WirePlan, ConfigError>
     let rate = wire.rate.and_then(OrOff::on);
     let ecn_above = wire.ecn_above.and_then(OrOff::on);
     let loss_burst = wire.loss_burst.and_then(OrOff::on);
-    let needs_rate = [("queue", wire.queue.is_some()), ("ecn_above", ecn_above.is_some())];
+    let needs_rate = [
+        ("queue", wire.queue.is_some()),
+        ("ecn_above", ecn_above.is_some()),
+    ];
     for (key, given) in needs_rate {
         if given && rate.is_none() {
             let message = "without a `rate` no frame ever waits; give one, or remove this key";

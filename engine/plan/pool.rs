@@ -9,10 +9,8 @@ use super::settings::LimitsPlan;
 use super::shard::ShardPlan;
 use super::transport::TransportPlan;
 use super::worst_case::{self, WorstCase};
-use crate::config::{Config, ConfigError, Mbufs, Source};
+use crate::config::{Config, ConfigError, DataRoom, Mbufs, Size, Source};
 
-/// Frames that a worker takes from a queue, or gives to it, at a time.
-const BURST: u32 = 32;
 /// mbufs that an lcore keeps at hand.
 const CACHE: u32 = 256;
 /// Received datagrams that applications may hold at once.
@@ -23,6 +21,10 @@ const HEADROOM: u16 = 128;
 const ETHERNET: u16 = 14 + 4;
 /// Data room that drivers expect at least (DPDK's `RTE_MBUF_DEFAULT_DATAROOM`), without headroom.
 const DATA_ROOM_MIN: u16 = 2048;
+/// The least data room that may be given, bytes, headroom included: a frame of the least MTU in a few mbufs.
+const DATA_ROOM_GIVEN_MIN: u16 = HEADROOM + 512;
+/// The largest one, bytes: an mbuf counts its room in 16 bits.
+const DATA_ROOM_MAX: u16 = u16::MAX;
 /// What EAL, its rings and its device data take besides the pools, roughly.
 const EAL_OVERHEAD: u64 = 16 << 20;
 const MIB: u64 = 1 << 20;
@@ -39,8 +41,8 @@ pub struct PoolPlan {
     pub low_mark: u32,
     /// mbufs that an lcore keeps at hand.
     pub cache: u32,
-    /// Bytes of an mbuf, headroom included: headroom 128, a frame of the MTU with a VLAN tag, rounded up to 64; at
-    /// least 128 + 2048.
+    /// Bytes of an mbuf, headroom included: as given, or headroom 128, a frame of the MTU with a VLAN tag, rounded up to
+    /// 64; at least 128 + 2048.
     pub data_room: u16,
     /// Bytes of the whole pool.
     pub bytes: u64,
@@ -67,7 +69,18 @@ pub(super) fn plan(
 ) -> Result<(), ConfigError> {
     for index in 0..ports.len() {
         let lcores = lcores(ports, shards, index);
-        ports[index].pool = one(config, source, limits, &ports[index], lcores)?;
+        let pools = Pools {
+            config,
+            source,
+            index,
+            port: &ports[index],
+            lcores,
+        };
+        let data_room = pools.data_room()?;
+        let pool = pools.main(limits, data_room)?;
+        let tx_pool = pools.transmit(data_room);
+        ports[index].pool = pool;
+        ports[index].tx_pool = tx_pool;
     }
     Ok(())
 }
@@ -75,7 +88,8 @@ pub(super) fn plan(
 /// Lcores that take mbufs from the pool of a port, or give them back.
 fn lcores(ports: &[PortPlan], shards: &[ShardPlan], index: usize) -> u32 {
     let peer = match ports[index].kind {
-        PortKind::Link { peer } => Some(peer),
+        // The model of a NIC runs on an lcore of one of the ends.
+        PortKind::Link { peer } | PortKind::Emulated { peer, .. } => Some(peer),
         PortKind::Device(_) => None,
     };
     let touches = |shard: &&ShardPlan| shard.port == index || Some(shard.port) == peer;
@@ -89,75 +103,131 @@ fn lcores(ports: &[PortPlan], shards: &[ShardPlan], index: usize) -> u32 {
     lcores.len() as u32
 }
 
-fn one(
-    config: &Config,
-    source: &Source,
-    limits: &LimitsPlan,
-    port: &PortPlan,
+/// A port whose pools are to be planned.
+struct Pools<'a> {
+    config: &'a Config,
+    source: &'a Source,
+    index: usize,
+    port: &'a PortPlan,
     lcores: u32,
-) -> Result<PoolPlan, ConfigError> {
-    let held = config.memory.held_slices.unwrap_or(HELD_SLICES);
-    // A datagram that is handed over stays in its mbuf. The queues of a link's two ends are as many.
-    let handover = match port.queues {
-        1 => 0,
-        queues => u32::from(queues) * limits.handover,
-    };
-    let needs = PoolNeeds {
-        rx_descriptors: u32::from(port.queues) * u32::from(port.rx_descriptors),
-        tx_descriptors: u32::from(port.queues) * u32::from(port.tx_descriptors),
-        lcores,
-        burst: BURST,
-        cache: CACHE,
-        held: held.saturating_add(handover),
-    };
-    let mbufs = match config.memory.mbufs {
-        Mbufs::Auto => pool_size(needs),
-        Mbufs::Count(mbufs) => {
-            let least = pool_size(PoolNeeds { held: 0, ..needs });
-            if mbufs < least {
-                let message = format!(
-                    "{mbufs} is too few: the rings, bursts and caches of the port `{}` alone take \
-                     {least}; use `auto`, or at least {least}",
-                    port.name
-                );
-                return Err(source.error("memory.mbufs", message));
-            }
-            mbufs
-        }
-    };
-    let data_room = data_room(port.mtu);
-    Ok(PoolPlan {
-        mbufs,
-        low_mark: low_mark(config, source, port, mbufs)?,
-        cache: CACHE,
-        data_room,
-        bytes: pool_memory(mbufs, data_room),
-    })
 }
 
-/// By default what a receive ring and some bursts of each lane take.
-fn low_mark(
-    config: &Config,
-    source: &Source,
-    port: &PortPlan,
-    mbufs: u32,
-) -> Result<u32, ConfigError> {
-    let least = u32::from(port.queues) * BURST;
-    match config.memory.low_mark {
-        Mbufs::Auto => Ok(u32::from(port.rx_descriptors) + 4 * least),
-        Mbufs::Count(mark) if (least..mbufs).contains(&mark) => Ok(mark),
-        Mbufs::Count(mark) => {
+impl Pools<'_> {
+    fn main(&self, limits: &LimitsPlan, data_room: u16) -> Result<PoolPlan, ConfigError> {
+        let port = self.port;
+        let held = self.config.memory.held_slices.unwrap_or(HELD_SLICES);
+        // A datagram that is handed over stays in its mbuf. The queues of a link's two ends are as many.
+        let handover = match port.queues {
+            1 => 0,
+            queues => u32::from(queues) * limits.handover,
+        };
+        let needs = PoolNeeds {
+            rx_descriptors: u32::from(port.queues) * u32::from(port.rx_descriptors),
+            held: held.saturating_add(handover),
+            ..self.sent()
+        };
+        let mbufs = match self.config.memory.mbufs {
+            Mbufs::Auto => pool_size(needs),
+            Mbufs::Count(mbufs) => {
+                let least = pool_size(PoolNeeds { held: 0, ..needs });
+                if mbufs < least {
+                    let message = format!(
+                        "{mbufs} is too few: the rings, bursts and caches of the port `{}` alone take \
+                         {least}; use `auto`, or at least {least}",
+                        port.name
+                    );
+                    return Err(self.source.error("memory.mbufs", message));
+                }
+                mbufs
+            }
+        };
+        Ok(PoolPlan {
+            mbufs,
+            low_mark: self.low_mark(mbufs)?,
+            cache: CACHE,
+            data_room,
+            bytes: pool_memory(mbufs, data_room),
+        })
+    }
+
+    /// A pool of its own for frames to send, where those of the MTU do not fit what is received into. Nothing of it is
+    /// held by applications, so nothing is kept back.
+    fn transmit(&self, rx_data_room: u16) -> Option<PoolPlan> {
+        let data_room = data_room(self.port.mtu);
+        if rx_data_room >= data_room {
+            return None;
+        }
+        let mbufs = pool_size(self.sent());
+        Some(PoolPlan {
+            mbufs,
+            low_mark: 0,
+            cache: CACHE,
+            data_room,
+            bytes: pool_memory(mbufs, data_room),
+        })
+    }
+
+    /// Where mbufs are on their way out.
+    fn sent(&self) -> PoolNeeds {
+        PoolNeeds {
+            rx_descriptors: 0,
+            tx_descriptors: u32::from(self.port.queues) * u32::from(self.port.tx_descriptors),
+            lcores: self.lcores,
+            burst: u32::from(self.port.burst),
+            cache: CACHE,
+            held: 0,
+        }
+    }
+
+    /// By default what a receive ring and some bursts of each lane take.
+    fn low_mark(&self, mbufs: u32) -> Result<u32, ConfigError> {
+        let port = self.port;
+        let least = u32::from(port.queues) * u32::from(port.burst);
+        match self.config.memory.low_mark {
+            Mbufs::Auto => Ok(u32::from(port.rx_descriptors) + 4 * least),
+            Mbufs::Count(mark) if (least..mbufs).contains(&mark) => Ok(mark),
+            Mbufs::Count(mark) => {
+                let message = format!(
+                    "{mark} is out of range: the pool of the port `{}` has {mbufs} mbufs, and a burst of \
+                     each queue takes {least}; use `auto`, or {least} to {}",
+                    port.name,
+                    mbufs - 1
+                );
+                Err(self.source.error("memory.low_mark", message))
+            }
+        }
+    }
+
+    /// Of the mbufs that are received into.
+    fn data_room(&self) -> Result<u16, ConfigError> {
+        let whole = data_room(self.port.mtu);
+        let DataRoom::Size(Size(bytes)) = self.config.ports[self.index].data_room else {
+            return Ok(whole);
+        };
+        let key = format!("ports[{}].data_room", self.index);
+        let config = &self.config.ports[self.index];
+        if config.link.is_some() && config.emulated.is_none() && bytes < u64::from(whole) {
             let message = format!(
-                "{mark} is out of range: the pool of the port `{}` has {mbufs} mbufs, and a burst of \
-                 each queue takes {least}; use `auto`, or {least} to {}",
-                port.name,
-                mbufs - 1
+                "{bytes} B is too little: what crosses a link stays in one mbuf, and a frame of the MTU takes {whole} B"
             );
-            Err(source.error("memory.low_mark", message))
+            return Err(self.source.error(key, message));
+        }
+        let range = DATA_ROOM_GIVEN_MIN..=DATA_ROOM_MAX;
+        match u16::try_from(bytes) {
+            Ok(bytes) if range.contains(&bytes) => Ok(bytes),
+            _ => {
+                let message = format!(
+                    "{bytes} B is out of range: give {} B..={} B, {HEADROOM} B of headroom included, or `auto`",
+                    range.start(),
+                    range.end()
+                );
+                Err(self.source.error(key, message))
+            }
         }
     }
 }
 
+/// Room for headroom and a whole frame.
 fn data_room(mtu: u16) -> u16 {
     let frame = mtu + ETHERNET;
     HEADROOM + frame.max(DATA_ROOM_MIN).next_multiple_of(64)
@@ -171,12 +241,12 @@ pub(super) fn memory(
     limits: &LimitsPlan,
     transport: &TransportPlan,
 ) -> Result<MemoryPlan, ConfigError> {
-    let pools = ports.iter().map(|port| port.pool.bytes).sum::<u64>();
+    let pools = ports.iter().map(PortPlan::pool_bytes).sum::<u64>();
     let needed = pools + EAL_OVERHEAD;
     if let Some(granted) = eal.memory().filter(|&granted| granted < needed) {
         let each: Vec<String> = ports
             .iter()
-            .map(|port| format!("{} {} MiB", port.name, port.pool.bytes.div_ceil(MIB)))
+            .map(|port| format!("{} {} MiB", port.name, port.pool_bytes().div_ceil(MIB)))
             .collect();
         return Err(eal.memory_error(format!(
             "too little memory: EAL is given {} MiB, and the packet pools ({}) with EAL's own \

@@ -3,14 +3,17 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use poll::{BURST, BURST_DEFAULT};
 use serde::Serialize;
 
 use super::connection_ids::Secret;
 use super::eal::Arguments;
+use super::nic::{self, NicPlan};
+use super::offload::{self, OffloadPlan};
 use super::pool::PoolPlan;
 use super::steering::SteeringPlan;
 use super::{names, seconds, steering};
-use crate::config::{Checksum, Config, ConfigError, Port, Source, TxPath, suggest};
+use crate::config::{Config, ConfigError, Port, Source, TxPath, suggest};
 
 /// IPv6 and UDP headers in front of a UDP payload, bytes.
 const HEADERS: u16 = 40 + 8;
@@ -51,17 +54,28 @@ pub struct PortPlan {
     pub gateway: Option<Ipv6Addr>,
     /// Whether router advertisements are heeded.
     pub router_advertisements: bool,
-    /// Who computes and verifies UDP checksums.
-    pub checksum: ChecksumPlan,
+    /// What is asked of the device.
+    pub offload: OffloadPlan,
     /// Where a datagram is built.
     pub tx_path: TxPathPlan,
+    /// Frames received, and frames sent, at a time.
+    pub burst: u16,
     /// Received UDP payloads shorter than this many bytes are copied out of their mbuf.
     pub rx_copybreak: u16,
     /// How long to wait at start for the link to come up.
     #[serde(rename = "link_up_timeout_s", serialize_with = "seconds::one")]
     pub link_up_timeout: Duration,
-    /// Its packet memory.
+    /// Its packet memory: what is received, and what is sent unless it has a pool of its own.
     pub pool: PoolPlan,
+    /// Where frames to send are built, where they do not fit the mbufs of `pool`.
+    pub tx_pool: Option<PoolPlan>,
+}
+
+impl PortPlan {
+    /// Bytes of its packet memory.
+    pub fn pool_bytes(&self) -> u64 {
+        self.pool.bytes + self.tx_pool.map_or(0, |pool| pool.bytes)
+    }
 }
 
 /// What a port is.
@@ -75,16 +89,13 @@ pub enum PortKind {
         /// Index of the port at the other end.
         peer: usize,
     },
-}
-
-/// Who computes and verifies UDP checksums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChecksumPlan {
-    /// The engine, on the lcore.
-    Software,
-    /// Nobody: the bytes never leave the process.
-    Skip,
+    /// One end of an in-process link with emulated NICs.
+    Emulated {
+        /// Index of the port at the other end.
+        peer: usize,
+        /// The NIC at this end.
+        nic: Box<NicPlan>,
+    },
 }
 
 /// Where a datagram is built.
@@ -116,6 +127,7 @@ pub(super) fn plan(
     for index in 0..config.ports.len() {
         ports.push(one(config, source, eal, index)?);
     }
+    offload::links(config, source, &ports)?;
     Ok(ports)
 }
 
@@ -135,16 +147,7 @@ fn one(
     names::port(source, &at("name"), &port.name)?;
     let kind = kind(config, source, eal, index)?;
     let is_link = matches!(kind, PortKind::Link { .. });
-    let checksum = match port.checksum {
-        Checksum::Off if !is_link => {
-            let message = "`off` is for links only: frames of a device must carry UDP checksums \
-                           (RFC 8200 §8.1); use `auto` or `software`";
-            return Err(source.error(at("checksum"), message));
-        }
-        Checksum::Off => ChecksumPlan::Skip,
-        Checksum::Auto if is_link => ChecksumPlan::Skip,
-        Checksum::Auto | Checksum::Software => ChecksumPlan::Software,
-    };
+    let in_process = is_link && port.emulated.is_none();
     let tx_path = match port.tx_path {
         TxPath::Auto if is_link => TxPathPlan::Scratch,
         TxPath::Auto | TxPath::InPlace => TxPathPlan::InPlace,
@@ -172,14 +175,21 @@ fn one(
             .collect(),
         gateway: gateway(source, at("gateway"), port)?,
         router_advertisements: port.router_advertisements,
-        checksum,
+        offload: offload::plan(
+            source,
+            &format!("ports[{index}]"),
+            &port.offload,
+            in_process,
+        )?,
         tx_path,
+        burst: burst(source, at("burst"), port.burst)?,
         // Above any MTU everything is copied, however much above.
         rx_copybreak: u16::try_from(copybreak).unwrap_or(u16::MAX),
         link_up_timeout: port
             .link_up_timeout
             .map_or(LINK_UP_TIMEOUT, |limit| limit.0),
         pool: PoolPlan::default(),
+        tx_pool: None,
     })
 }
 
@@ -192,6 +202,11 @@ fn kind(
     let port = &config.ports[index];
     let at = |key: &str| format!("ports[{index}].{key}");
     match (&port.device, &port.link) {
+        (Some(_), None) if port.emulated.is_some() => {
+            let message =
+                "only the ends of a link have emulated NICs; remove this key, or `device`";
+            Err(source.error(at("emulated"), message))
+        }
         (Some(device), None) => {
             if let Some(other) = config.ports[..index]
                 .iter()
@@ -250,7 +265,14 @@ fn link(
         let message = format!("{own}, but {peers} on `{peer}` at the other end; make them equal");
         return Err(source.error(format!("ports[{index}].mtu"), message));
     }
-    Ok(PortKind::Link { peer: other })
+    let nic = nic::plan(config, source, index, other, own)?;
+    Ok(match nic {
+        Some(nic) => PortKind::Emulated {
+            peer: other,
+            nic: Box::new(nic),
+        },
+        None => PortKind::Link { peer: other },
+    })
 }
 
 /// Queue pairs: as many as shards use. A queue without a shard would take frames that nobody polls.
@@ -305,6 +327,15 @@ fn descriptors(source: &Source, key: String, count: Option<u16>) -> Result<u16, 
     let message = format!(
         "{count} does not do: give a power of two from {DESCRIPTORS_MIN} to {DESCRIPTORS_MAX}"
     );
+    Err(source.error(key, message))
+}
+
+fn burst(source: &Source, key: String, burst: Option<u16>) -> Result<u16, ConfigError> {
+    let burst = burst.unwrap_or(BURST_DEFAULT as u16);
+    if (1..=BURST as u16).contains(&burst) {
+        return Ok(burst);
+    }
+    let message = format!("{burst} is out of range: give 1..={BURST} frames");
     Err(source.error(key, message))
 }
 

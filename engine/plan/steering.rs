@@ -23,7 +23,7 @@ impl SteeringPlan {
         match kind {
             _ if queues == 1 => Self::OneQueue,
             PortKind::Link { .. } => Self::ByQueue,
-            PortKind::Device(_) => Self::RssElseHandOver,
+            PortKind::Device(_) | PortKind::Emulated { .. } => Self::RssElseHandOver,
         }
     }
 

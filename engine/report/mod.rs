@@ -45,6 +45,9 @@ pub struct Report {
     pub quic: Quic,
     /// Lcores: one entry for each shard.
     pub lcores: Vec<Lcore>,
+    /// What emulated NICs, and the wires from them, counted: by port and name; zeros are absent. Only in runs with any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nics: BTreeMap<String, BTreeMap<String, u64>>,
     /// How datagrams found their shards, by port: `one_queue`, `by_queue`, `rss` or `hand_over`.
     pub steering: BTreeMap<String, String>,
     /// Where the time goes; only in runs that were profiled.
@@ -228,6 +231,11 @@ impl Report {
                 mtu: totals.quic.mtu,
             },
             lcores: totals.lcores.iter().map(Lcore::new).collect(),
+            nics: totals
+                .nics
+                .iter()
+                .map(|(port, counts)| (port.clone(), named(counts)))
+                .collect(),
             steering: totals
                 .steering
                 .iter()
@@ -270,6 +278,14 @@ impl Lcore {
             handover_full: totals.handover_full,
         }
     }
+}
+
+/// Counts by name, without zeros.
+fn named(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    counts
+        .map(|(name, count)| ((*name).to_owned(), *count))
+        .collect()
 }
 
 /// Drops of datagrams to send, whose reasons start with `tx_`, and of received frames. Zeros are left out.

@@ -95,6 +95,9 @@ impl Report {
             row("steering", self.steering_text());
         }
         row("dropped", dropped([&self.rx.dropped, &self.tx.dropped]));
+        for (port, counts) in &self.nics {
+            row(&format!("NIC of {port}"), counted(counts));
+        }
         row(
             "QUIC",
             format!(
@@ -163,14 +166,17 @@ impl Report {
 }
 
 fn dropped(maps: [&BTreeMap<String, u64>; 2]) -> String {
-    let drops: Vec<String> = maps
-        .iter()
-        .flat_map(|map| map.iter())
-        .map(|(reason, &count)| format!("{reason} {}", grouped(count)))
+    counted(maps.into_iter().flatten())
+}
+
+fn counted<'a>(counts: impl IntoIterator<Item = (&'a String, &'a u64)>) -> String {
+    let counts: Vec<String> = counts
+        .into_iter()
+        .map(|(name, &count)| format!("{name} {}", grouped(count)))
         .collect();
-    if drops.is_empty() {
+    if counts.is_empty() {
         "nothing".to_owned()
     } else {
-        drops.join(", ")
+        counts.join(", ")
     }
 }

@@ -64,6 +64,7 @@ fn totals() -> RunTotals {
                 ..LcoreTotals::default()
             },
         ],
+        nics: Vec::new(),
         steering: vec![
             ("tap".to_owned(), "hand_over"),
             ("other".to_owned(), "one_queue"),

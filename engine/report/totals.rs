@@ -35,6 +35,8 @@ pub struct RunTotals {
     pub quic: QuicTotals,
     /// Lcores: one entry for each shard.
     pub lcores: Vec<LcoreTotals>,
+    /// What emulated NICs counted, by the names of their ports and of the counters. Zeros may be there.
+    pub nics: Vec<(String, Vec<(&'static str, u64)>)>,
     /// How datagrams found their shards: one entry for each port, by its name.
     pub steering: Vec<(String, &'static str)>,
     /// Ticks of the time stamp counter a second, when the run was profiled.

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use poll::host::{Host, HostConfig, HostRole, UdpPorts};
+use poll::offload::{PacingClock, RxChecksum};
 use poll::profile::Profiler;
 use poll::{
-    Control, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask, QueuePair, TxPath,
-    Worker, wire,
+    Control, Eal, Emulation, IdlePolicy, Lane, LaneConfig, LaneCounters, LcoreId, LcoreTask,
+    QueuePair, TxPath, Worker,
 };
 use tracing::{info, warn};
 
 use super::ports::OpenPort;
 use super::shared::Shared;
 use super::{RunError, Shards};
-use crate::plan::{ChecksumPlan, Idle, Plan, PortKind, PortPlan, ShardPlan, TxPathPlan};
+use crate::plan::{Idle, Plan, PortKind, PortPlan, ShardPlan, TxPathPlan};
 use crate::shard::{Shard, ShardConfig};
 use crate::steering::RssQueue;
 
@@ -28,6 +29,8 @@ pub(super) struct Seat {
     lane: LaneConfig,
     queue: QueuePair,
     counters: Arc<LaneCounters>,
+    /// Emulated NICs that the shard's lcore drives: those of the link whose first port it is the first shard of.
+    emulation: Option<Emulation>,
     /// Whether its turns are timed.
     profile: bool,
 }
@@ -51,6 +54,7 @@ impl Seat {
 
 /// What the lanes of a plan's shards are made of, in its order.
 pub(super) fn seats(
+    eal: &Eal,
     plan: &Plan,
     shards: Shards,
     ports: &mut [OpenPort],
@@ -61,6 +65,7 @@ pub(super) fn seats(
     shards
         .map(|((index, config), counters)| {
             seat(
+                eal,
                 plan,
                 index,
                 config,
@@ -73,6 +78,7 @@ pub(super) fn seats(
 }
 
 fn seat(
+    eal: &Eal,
     plan: &Plan,
     index: usize,
     mut shard: ShardConfig,
@@ -84,8 +90,8 @@ fn seat(
     let port_plan = &plan.ports[shard_plan.port];
     // What crosses a link stays in the mbuf that the other end built it in.
     let rx_pool = match port_plan.kind {
-        PortKind::Device(_) => ports[shard_plan.port].pool,
-        PortKind::Link { peer } => ports[peer].pool,
+        PortKind::Device(_) | PortKind::Emulated { .. } => ports[shard_plan.port].pool,
+        PortKind::Link { peer } => ports[peer].tx_pool,
     };
     let port = &mut ports[shard_plan.port];
     shard.client_ports.rss = rss(port, port_plan, shard_plan);
@@ -95,8 +101,10 @@ fn seat(
     if host.role == HostRole::Primary {
         announce(&host, port, port_plan);
     }
+    let clock = clock(eal, port, port_plan);
+    shard.paced_by_device = clock.is_some();
     let lane = LaneConfig {
-        pool: port.pool,
+        pool: port.tx_pool,
         rx_pool,
         tx_path: match port_plan.tx_path {
             TxPathPlan::InPlace => TxPath::InPlace,
@@ -105,6 +113,9 @@ fn seat(
         rx_copybreak: usize::from(port_plan.rx_copybreak),
         pool_low_mark: port_plan.pool.low_mark as usize,
         udp_payload_max: port_plan.udp_payload_max,
+        segments_max: port.port.offloads().segments_max,
+        clock,
+        burst: usize::from(port_plan.burst),
         relay: shared.take_relay(index),
     };
     // The plan gives each queue to one shard, and the port has as many as the plan says.
@@ -118,8 +129,21 @@ fn seat(
         lane,
         queue,
         counters,
+        emulation: port.emulation.take(),
         profile: plan.run.profile,
     }
+}
+
+/// The clock by which the device sends, if it is to send on time.
+fn clock(eal: &Eal, port: &OpenPort, plan: &PortPlan) -> Option<PacingClock> {
+    if !port.port.offloads().pacing {
+        return None;
+    }
+    let clock = PacingClock::new(eal.up(), &port.port);
+    if clock.is_none() {
+        warn!(port = %plan.name, "the device does not tell the time: the engine paces, not the device");
+    }
+    clock
 }
 
 /// Tells the device and the log of a port's addresses: those of a host like the one that will be on its first queue.
@@ -147,10 +171,7 @@ fn rss(port: &OpenPort, plan: &PortPlan, shard: &ShardPlan) -> Option<RssQueue> 
 
 fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: UdpPorts) -> HostConfig {
     let port = &plan.ports[shard.port];
-    let (verify_checksums, tx_checksum) = match port.checksum {
-        ChecksumPlan::Software => (true, wire::Checksum::Software),
-        ChecksumPlan::Skip => (false, wire::Checksum::Skip),
-    };
+    let offloads = open.port.offloads();
     HostConfig {
         // One host speaks for the port: that of the queue which devices give neighbour discovery to.
         role: match shard.queue {
@@ -163,8 +184,8 @@ fn host_config(plan: &Plan, shard: &ShardPlan, open: &OpenPort, udp_ports: UdpPo
         accept_router_advertisements: port.router_advertisements,
         mtu: port.mtu,
         udp_ports,
-        verify_checksums,
-        tx_checksum,
+        verify_checksums: offloads.rx_checksum != RxChecksum::Skip,
+        tx_checksum: offloads.tx_checksum,
         neighbours_max: plan.limits.neighbours as usize,
         waiting_datagrams_max: plan.limits.waiting_datagrams as usize,
         // Hash keys of the standard library are random in every process.
@@ -207,7 +228,10 @@ pub(super) fn tasks<'a>(
         .collect()
 }
 
-fn worker(seats: Vec<Seat>, idle: IdlePolicy) -> Result<Worker<Shard>, RunError> {
+fn worker(mut seats: Vec<Seat>, idle: IdlePolicy) -> Result<Worker<Shard>, RunError> {
+    let emulations = seats.iter_mut().filter_map(|seat| seat.emulation.take());
+    let emulations = emulations.collect();
     let lanes = seats.into_iter().map(Seat::lane);
-    Ok(Worker::new(lanes.collect::<Result<_, _>>()?, idle))
+    let lanes = lanes.collect::<Result<_, _>>()?;
+    Ok(Worker::new(lanes, idle).with_emulations(emulations))
 }

@@ -12,6 +12,7 @@
 mod devices;
 mod lanes;
 mod memif;
+mod nics;
 mod ports;
 mod prepared;
 mod quic;
@@ -27,7 +28,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hugepages::Mempool;
-use poll::{Control, DeviceStats, Eal, EalError, LaneStats, LcoreError, QueuePair, drain_queues};
+use poll::{
+    Control, DeviceStats, Eal, EalError, LaneStats, LcoreError, NicStats, QueuePair, drain_queues,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tracing::warn;
@@ -106,6 +109,8 @@ pub struct Outcome {
     pub shards: Vec<ShardOutcome>,
     /// One a port, in the order of the plan.
     pub devices: Vec<DeviceStats>,
+    /// What emulated NICs, and the wires from them, counted: by the name of the port.
+    pub nics: Vec<(String, NicStats)>,
     /// How datagrams found their shards: one a port, in the order of the plan.
     pub steering: Vec<SteeringInForce>,
     /// mbufs of all pools.
@@ -232,7 +237,7 @@ fn drive_on(
         .devices
         .show(ports.iter().map(|port| port.port.clone()).collect());
     let steering = ports::steering(plan, &ports);
-    let seats = lanes::seats(plan, shards, &mut ports, &watched.lanes);
+    let seats = lanes::seats(eal, plan, shards, &mut ports, &watched.lanes);
     let tasks = lanes::tasks(plan, seats, control);
     // The control thread may have ended only because it panicked; the run goes on without it then.
     let _ = go.send(());
@@ -245,7 +250,12 @@ fn drive_on(
     }
 
     let devices = ports.iter().map(|port| port.port.stats()).collect();
-    let pools: Vec<Mempool> = ports.iter().map(|port| port.pool).collect();
+    let nics = nics::stats(plan, &ports);
+    let mut pools: Vec<Mempool> = ports
+        .iter()
+        .flat_map(|port| [port.pool, port.tx_pool])
+        .collect();
+    pools.dedup_by_key(|pool| pool.as_ptr());
     drop(shown);
     drop(ports);
     await_mbufs(&pools);
@@ -268,6 +278,7 @@ fn drive_on(
         measured: Measured::default(),
         shards,
         devices,
+        nics,
         steering,
         mbuf_capacity: pools.iter().map(|pool| u64::from(pool.capacity())).sum(),
         mbufs_in_use_at_exit: pools.iter().map(|pool| u64::from(pool.in_use())).sum(),

@@ -1,25 +1,42 @@
 //! Opens the ports of a plan: pools, devices, links.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
-use poll::offload::OffloadConfig;
-use poll::{Control, Eal, Port, PortConfig, PortError, QueuePair, Stop};
+use poll::offload::Mode;
+use poll::{Control, Eal, Emulation, Port, PortConfig, PortError, QueuePair, Stop};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::plan::{Plan, PortKind, PortPlan, SteeringPlan};
+use super::nics;
+use crate::plan::{Plan, PoolPlan, PortKind, PortPlan, SteeringPlan};
 use crate::random;
 
 /// A port that is up.
 pub(super) struct OpenPort {
     pub(super) port: Port,
+    /// What is received.
     pub(super) pool: Mempool,
+    /// Where frames to send are built; the same, unless they have a pool of their own.
+    pub(super) tx_pool: Mempool,
     /// By queue number; a shard takes its own.
     queues: Vec<Option<QueuePair>>,
+    /// The model behind this port and its peer, at the first of the two; its first shard takes it.
+    pub(super) emulation: Option<Emulation>,
 }
 
 impl OpenPort {
+    pub(super) fn new(port: Port, queues: Vec<QueuePair>) -> Self {
+        Self {
+            pool: port.pool(),
+            tx_pool: port.tx_pool(),
+            port,
+            queues: queues.into_iter().map(Some).collect(),
+            emulation: None,
+        }
+    }
+
     /// Hands out a queue pair, once. The plan gives each to one shard.
     pub(super) fn take_queue(&mut self, queue: u16) -> Option<QueuePair> {
         self.queues.get_mut(usize::from(queue))?.take()
@@ -91,6 +108,16 @@ pub enum OpenError {
         /// The reason.
         source: Box<PoolError>,
     },
+    /// The capture of an emulated NIC.
+    #[error("port {port}: emulated.capture: {path}: {source}", path = .path.display())]
+    Capture {
+        /// The port's name in the file.
+        port: String,
+        /// The file that cannot be made.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
     /// Its device.
     #[error("port {port}: {source}")]
     Port {
@@ -116,10 +143,16 @@ pub(super) fn open(eal: &Eal, plan: &Plan, control: &Control) -> Result<Vec<Open
                 open[index] = Some(first);
                 open[*peer] = Some(second);
             }
+            PortKind::Emulated { peer, .. } => {
+                let [first, second] = nics::open(eal, [port, &plan.ports[*peer]])?;
+                open[index] = Some(first);
+                open[*peer] = Some(second);
+            }
         }
     }
     let open: Vec<OpenPort> = open.into_iter().flatten().collect();
     for (port, plan) in open.iter().zip(&plan.ports) {
+        tell_offloads(&port.port, plan);
         await_link(&port.port, plan, control);
     }
     Ok(open)
@@ -130,42 +163,62 @@ fn device_port(eal: &Eal, plan: &PortPlan, device: &str) -> Result<OpenPort, Ope
         .into_iter()
         .find(|info| info.name == device)
         .and_then(|info| info.numa_node);
-    let pool = pool(eal, plan, numa_node)?;
+    let pools = pools(eal, plan, numa_node)?;
     let (port, queues) =
-        Port::open(eal, device, &config(plan, pool)).map_err(|source| OpenError::Port {
+        Port::open(eal, device, &config(plan, pools)).map_err(|source| OpenError::Port {
             port: plan.name.clone(),
             source,
         })?;
-    Ok(OpenPort {
-        port,
-        pool,
-        queues: queues.into_iter().map(Some).collect(),
-    })
+    Ok(OpenPort::new(port, queues))
 }
 
 fn link_ports(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenError> {
-    let pools = [pool(eal, plans[0], None)?, pool(eal, plans[1], None)?];
-    let configs = [config(plans[0], pools[0]), config(plans[1], pools[1])];
+    let configs = [
+        config(plans[0], pools(eal, plans[0], None)?),
+        config(plans[1], pools(eal, plans[1], None)?),
+    ];
     let names = [plans[0].name.as_str(), plans[1].name.as_str()];
     let [first, second] =
         poll::link(eal, names, [&configs[0], &configs[1]]).map_err(|source| OpenError::Port {
             port: plans[0].name.clone(),
             source,
         })?;
-    let open = |(port, queues): poll::LinkEnd, pool| OpenPort {
-        port,
-        pool,
-        queues: queues.into_iter().map(Some).collect(),
-    };
-    Ok([open(first, pools[0]), open(second, pools[1])])
+    let open = |(port, queues): poll::LinkEnd| OpenPort::new(port, queues);
+    Ok([open(first), open(second)])
 }
 
-fn pool(eal: &Eal, plan: &PortPlan, numa_node: Option<u32>) -> Result<Mempool, OpenError> {
+/// The pool of what is received, and that of what is sent.
+pub(super) fn pools(
+    eal: &Eal,
+    plan: &PortPlan,
+    numa_node: Option<u32>,
+) -> Result<[Mempool; 2], OpenError> {
+    let rx = pool(
+        eal,
+        plan,
+        format!("stoq_{}", plan.name),
+        &plan.pool,
+        numa_node,
+    )?;
+    let tx = match &plan.tx_pool {
+        Some(tx) => pool(eal, plan, format!("tx_{}", plan.name), tx, numa_node)?,
+        None => rx,
+    };
+    Ok([rx, tx])
+}
+
+fn pool(
+    eal: &Eal,
+    plan: &PortPlan,
+    name: String,
+    pool: &PoolPlan,
+    numa_node: Option<u32>,
+) -> Result<Mempool, OpenError> {
     let config = MempoolConfig {
-        name: format!("stoq_{}", plan.name),
-        mbufs: plan.pool.mbufs,
-        cache: plan.pool.cache,
-        data_room: plan.pool.data_room,
+        name,
+        mbufs: pool.mbufs,
+        cache: pool.cache,
+        data_room: pool.data_room,
         numa_node,
     };
     Mempool::create(eal.up(), &config).map_err(|source| OpenError::Pool {
@@ -174,15 +227,15 @@ fn pool(eal: &Eal, plan: &PortPlan, numa_node: Option<u32>) -> Result<Mempool, O
     })
 }
 
-fn config(plan: &PortPlan, pool: Mempool) -> PortConfig {
+pub(super) fn config(plan: &PortPlan, [pool, tx_pool]: [Mempool; 2]) -> PortConfig {
     PortConfig {
         mtu: plan.mtu,
         queues: plan.queues,
         rx_descriptors: plan.rx_descriptors,
         tx_descriptors: plan.tx_descriptors,
         pool,
-        tx_pool: pool,
-        offload: OffloadConfig::default(),
+        tx_pool,
+        offload: plan.offload.0,
         rss_key: rss_key(plan),
     }
 }
@@ -195,6 +248,25 @@ fn rss_key(plan: &PortPlan) -> Option<Vec<u8>> {
     }
     let key = random::bytes::<{ poll::DEFAULT_RSS_KEY.len() }>();
     key.ok().map(Vec::from)
+}
+
+/// Says what the device does, and why it does not do what it might have.
+fn tell_offloads(port: &Port, plan: &PortPlan) {
+    let decisions = &port.offloads().decisions;
+    let by_device: Vec<&str> = decisions
+        .iter()
+        .filter(|decision| decision.granted == Mode::Hardware)
+        .map(|decision| decision.name)
+        .collect();
+    let fallen_back: Vec<String> = decisions
+        .iter()
+        .filter(|decision| decision.falls_back())
+        .map(|decision| format!("{} ({})", decision.name, decision.reason))
+        .collect();
+    info!(
+        port = %plan.name, by_device = %by_device.join(" "), not_by_device = %fallen_back.join(", "),
+        "offloads"
+    );
 }
 
 /// A link that is down at start may come up later (the other process of a memif pair may not run yet), so it is no

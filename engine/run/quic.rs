@@ -189,6 +189,7 @@ impl<'a> Quic<'a> {
             agents: Vec::new(),
             steering: shared.take_steering(index),
             reset_key: shared.reset_key(&self.plan.ports[shard.port]),
+            paced_by_device: false,
             drain_timeout: self.plan.run.drain_timeout,
             counters,
         };

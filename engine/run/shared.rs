@@ -1,8 +1,8 @@
 //! What the shards of a process, and of a port, have in common: keys, connection IDs, UDP ports, what joins them.
 
+use aws_lc_rs::hmac;
 use poll::Relay;
 use poll::host::UdpPorts;
-use aws_lc_rs::hmac;
 use thiserror::Error;
 
 use crate::plan::{ConnectionIdsPlan, Plan, PortPlan, ShardPlan};

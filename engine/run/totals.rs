@@ -83,6 +83,11 @@ impl Outcome {
                     profile: shard.lane.profile,
                 })
                 .collect(),
+            nics: self
+                .nics
+                .iter()
+                .map(|(port, stats)| (port.clone(), stats.iter().collect()))
+                .collect(),
             steering: plan
                 .ports
                 .iter()

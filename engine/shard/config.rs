@@ -34,6 +34,9 @@ pub struct ShardConfig {
     /// What stateless reset tokens are made from (RFC 9000 §10.3.2). The same for all shards that datagrams of a
     /// connection may reach, and after a restart if peers of the process before shall learn that it is gone.
     pub reset_key: [u8; 32],
+    /// The device sends a frame when it is told to ([`Transmit::departure`](poll::Transmit)): the pacer's bursts are built
+    /// somewhat ahead of their time. Elsewhere they are built when their time has come.
+    pub paced_by_device: bool,
     /// How long a shutdown may wait for streams in use.
     pub drain_timeout: Duration,
     /// Where to count.

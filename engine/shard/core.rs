@@ -68,6 +68,8 @@ pub(crate) struct Core {
     pub(super) maker: Endpoints,
     pub(crate) clients: Option<Clients>,
     pub(crate) steering: Option<Steering>,
+    /// The device sends what it is given at the time that it is told.
+    pub(crate) paced_by_device: bool,
     /// The length of connection IDs that endpoints give out.
     pub(crate) cid_len: usize,
     pub(crate) entries: Slab<Entry>,
@@ -113,6 +115,7 @@ impl Core {
             clients: None,
             cid_len: steering.as_ref().map_or(UNSTEERED_CID_LEN, |_| CID_LEN),
             steering,
+            paced_by_device: false,
             // Address space only: pages are touched as connections come, and none is ever moved.
             entries: Slab::with_capacity(limits.connections),
             timers: Timers::default(),

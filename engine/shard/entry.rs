@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Instant;
 
 use quinn_proto::{ConnectionHandle, Dir, Side};
 
@@ -71,6 +72,8 @@ pub(crate) struct Entry {
     pub(crate) ready: bool,
     /// Datagrams built in the present turn.
     pub(crate) turn: u16,
+    /// What is built leaves then, and not at once: see [`AHEAD_MAX`](super::transmit).
+    pub(crate) departure: Option<Instant>,
     /// What of its statistics is counted.
     pub(super) known: KnownCell,
     /// Whether its peer acknowledges what is sent to it.
@@ -112,6 +115,7 @@ impl Entry {
             touched: false,
             ready: false,
             turn: 0,
+            departure: None,
             known: KnownCell::default(),
             acknowledged: Acknowledged::default(),
         }

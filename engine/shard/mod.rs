@@ -119,6 +119,7 @@ impl Shard {
             endpoints,
             gate,
         );
+        core.paced_by_device = config.paced_by_device;
         let mut applications = Applications::default();
         for listener in config.listeners {
             let services = listener.services.into_iter().map(|service| Service {
@@ -223,17 +224,18 @@ impl Shard {
         }
     }
 
-    /// Builds the next datagram: an answer to a stranger in its turn, else one of a connection.
+    /// Builds the next datagram: an answer to a stranger in its turn, else one of a connection, or several.
     #[inline]
-    fn build(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn build(&mut self, buf: &mut Vec<u8>, segments_max: usize) -> Option<Transmit> {
         if self.before_response == 0
             && let Some(response) = self.core.responses.pop(buf)
         {
             self.before_response = RESPONSE_SHARE - 1;
             return Some(response);
         }
-        if let Some(transmit) = self.core.transmit(buf) {
-            self.before_response = self.before_response.saturating_sub(1);
+        if let Some(transmit) = self.core.transmit(buf, segments_max) {
+            let datagrams = transmit.datagrams().min(RESPONSE_SHARE.into()) as u8;
+            self.before_response = self.before_response.saturating_sub(datagrams);
             return Some(transmit);
         }
         self.core.responses.pop(buf)
@@ -279,17 +281,23 @@ impl Transport for Shard {
     }
 
     #[inline]
-    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        now: Instant,
+        buf: &mut Vec<u8>,
+        segments_max: usize,
+    ) -> Option<Transmit> {
         self.core.now = now;
         if self.new_turn {
             self.start_turn();
         }
         loop {
             self.core.settle(&mut self.applications);
-            match self.build(buf) {
+            match self.build(buf, segments_max) {
                 Some(_) if faults() != self.page_faults => self.page_fault(buf),
                 Some(transmit) => {
-                    self.core.counters.udp_sent.add(1);
+                    let datagrams = transmit.datagrams() as u64;
+                    self.core.counters.udp_sent.add(datagrams);
                     return Some(transmit);
                 }
                 // The last connection's turn may have made events.

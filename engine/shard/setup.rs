@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::EndpointConfig;
 use aws_lc_rs::hmac;
+use quinn_proto::EndpointConfig;
 
 use super::config::{ShardConfig, ShardError, ShardLimits};
 use super::gate::Gate;

@@ -73,7 +73,7 @@ fuzz_target!(|input: &[u8]| {
             for shard in &mut shards {
                 shard.advance(now);
                 buf.clear();
-                let _ = shard.transmit(now, &mut buf);
+                let _ = shard.transmit(now, &mut buf, 1);
                 let _ = shard.timeout();
             }
         }

@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
             let host = usize::from(index >= SERVERS);
             for _ in 0..64 {
                 buf.clear();
-                let Some(transmit) = shard.transmit(now, &mut buf) else {
+                let Some(transmit) = shard.transmit(now, &mut buf, 1) else {
                     break;
                 };
                 assert!(transmit.size == buf.len() && buf.len() <= usize::from(PAYLOAD_MAX));

@@ -96,7 +96,7 @@ fn run(store: Arc<Tokens>, instructions: u8) {
             shard.advance(now);
             for _ in 0..64 {
                 buf.clear();
-                let Some(transmit) = shard.transmit(now, &mut buf) else {
+                let Some(transmit) = shard.transmit(now, &mut buf, 1) else {
                     break;
                 };
                 let from = SocketAddrV6::new(address(host), transmit.source_udp_port, 0, 0);

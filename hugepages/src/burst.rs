@@ -10,7 +10,7 @@ use dpdk_sys::{rte_mbuf, stoq_alloc_bulk, stoq_free_bulk};
 use crate::mbuf::Mbuf;
 use crate::pool::Mempool;
 
-/// Up to `N` mbufs in the order they arrived or are to leave.
+/// Up to `N` mbufs, or fewer if [limited](Self::with_limit), in the order they arrived or are to leave.
 ///
 /// Mbufs enter at the back ([`push`](Self::push), [`alloc`](Self::alloc),
 /// [`receive_with`](Self::receive_with)) and leave at the front ([`pop`](Self::pop),
@@ -21,17 +21,35 @@ pub struct Burst<const N: usize = 32> {
     slots: [MaybeUninit<Mbuf>; N],
     head: usize,
     len: usize,
+    /// At most `N`.
+    limit: usize,
 }
 
 impl<const N: usize> Burst<N> {
     /// An empty burst.
     pub const fn new() -> Self {
+        Self::with_limit(N)
+    }
+
+    /// An empty burst that takes `limit` mbufs, 1 to `N`; what is outside counts as the nearest of these.
+    pub const fn with_limit(limit: usize) -> Self {
         const { assert!(N > 0 && N <= 1024, "a burst holds 1 to 1024 mbufs") };
         Self {
             slots: [const { MaybeUninit::uninit() }; N],
             head: 0,
             len: 0,
+            limit: match limit {
+                0 => 1,
+                _ if limit < N => limit,
+                _ => N,
+            },
         }
+    }
+
+    /// Mbufs that it takes at most.
+    #[inline]
+    pub const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Mbufs in the burst.
@@ -46,16 +64,16 @@ impl<const N: usize> Burst<N> {
         self.len == 0
     }
 
-    /// Are all `N` in it?
+    /// Are as many in it as it takes?
     #[inline]
     pub const fn is_full(&self) -> bool {
-        self.len == N
+        self.len == self.limit
     }
 
     /// Mbufs that can still enter.
     #[inline]
     pub const fn room(&self) -> usize {
-        N - self.len
+        self.limit - self.len
     }
 
     /// Adds an mbuf at the back; returns it when the burst is full.

@@ -44,8 +44,9 @@ pub(crate) struct RxBridge {
     copybreak: usize,
     /// Fewer free mbufs than this, and received payloads are copied so that the device does not starve.
     low_mark: usize,
-    /// Lanes that take from the pool: between two looks they are not to get below the mark together.
-    lanes: usize,
+    /// What all lanes that take from the pool take in a turn: between two looks they are not to get below the mark
+    /// together.
+    burst_of_all: usize,
     pressure: bool,
     until_look: usize,
     /// Buffers whose payload was copied or dropped; given back together.
@@ -53,13 +54,18 @@ pub(crate) struct RxBridge {
 }
 
 impl RxBridge {
-    pub(crate) fn new(pool: Mempool, copybreak: usize, low_mark: usize, lanes: usize) -> Self {
+    pub(crate) fn new(
+        pool: Mempool,
+        copybreak: usize,
+        low_mark: usize,
+        burst_of_all: usize,
+    ) -> Self {
         Self {
             pool,
             zero_copy: hugepages::is_installed(),
             copybreak,
             low_mark,
-            lanes,
+            burst_of_all: burst_of_all.max(1),
             pressure: false,
             until_look: 0,
             spent: Burst::new(),
@@ -72,7 +78,7 @@ impl RxBridge {
             let free = self.pool.free_in_ring() as usize;
             self.pressure = free < self.low_mark;
             let above = free.saturating_sub(self.low_mark);
-            self.until_look = (above / (BURST * self.lanes)).clamp(1, PRESSURE_BURSTS);
+            self.until_look = (above / self.burst_of_all).clamp(1, PRESSURE_BURSTS);
         }
         self.until_look -= 1;
         stats.pool_pressure += u64::from(self.pressure);
@@ -105,6 +111,14 @@ impl RxBridge {
         bytes
     }
 
+    /// The frame in a chain of mbufs, copied into one piece. `None` when it is longer than `len_max`, or than its mbufs.
+    pub(crate) fn linearise(&mut self, mbuf: Mbuf, len_max: usize) -> Option<BytesMut> {
+        let len = mbuf.packet_len();
+        let frame = (len <= len_max).then(|| mbuf.copy_range(0..len)).flatten();
+        self.discard(mbuf);
+        frame
+    }
+
     /// Gives `mbuf` back with the others of its burst.
     #[inline]
     pub(crate) fn discard(&mut self, mbuf: Mbuf) {
@@ -132,13 +146,14 @@ pub(crate) struct TxBridge {
     /// The buffer of [`TxPath::Scratch`]; its capacity never changes.
     scratch: Vec<u8>,
     payload_max: usize,
+    segments_max: usize,
 }
 
 /// What became of a buffer that was lent.
 pub(crate) enum Written {
     /// Nothing to send.
     Nothing,
-    /// The mbuf's data is the payload, with room for headers in front.
+    /// The mbuf's data is the payload, with room for headers in front. It may be several datagrams.
     Datagram {
         /// The mbuf.
         mbuf: Mbuf,
@@ -152,14 +167,22 @@ pub(crate) enum Written {
 }
 
 impl TxBridge {
-    pub(crate) fn new(pool: Mempool, path: TxPath, payload_max: usize) -> Self {
+    /// For datagrams of up to `payload_max` bytes, `segments_max` of them in one mbuf.
+    pub(crate) fn new(
+        pool: Mempool,
+        path: TxPath,
+        payload_max: usize,
+        segments_max: usize,
+        burst: usize,
+    ) -> Self {
         Self {
             pool,
             in_place: path == TxPath::InPlace && hugepages::is_installed(),
-            blanks: Burst::new(),
+            blanks: Burst::with_limit(burst),
             spare: None,
-            scratch: Vec::with_capacity(payload_max),
+            scratch: Vec::with_capacity(payload_max * segments_max),
             payload_max,
+            segments_max,
         }
     }
 
@@ -170,7 +193,7 @@ impl TxBridge {
             return Some(mbuf);
         }
         if self.blanks.is_empty() {
-            self.blanks.alloc(self.pool, BURST);
+            self.blanks.alloc(self.pool, self.blanks.limit());
         }
         self.blanks.pop()
     }
@@ -210,9 +233,7 @@ impl TxBridge {
                 }
                 Written::Nothing
             }
-            (Some(transmit), Ok(mbuf))
-                if mbuf.len() == transmit.size && mbuf.len() <= self.payload_max =>
-            {
+            (Some(transmit), Ok(mbuf)) if self.is_sound(&transmit, mbuf.len()) => {
                 Written::Datagram {
                     mbuf,
                     transmit,
@@ -233,14 +254,13 @@ impl TxBridge {
             self.put_back(mbuf);
             return Written::Nothing;
         };
-        let fits = self.scratch.len() == transmit.size && transmit.size <= self.payload_max;
-        let place = if fits {
+        let place = if self.is_sound(&transmit, self.scratch.len()) {
             mbuf.append(transmit.size)
         } else {
             None
         };
         let Some(place) = place else {
-            self.scratch = Vec::with_capacity(self.payload_max);
+            self.scratch = Vec::with_capacity(self.payload_max * self.segments_max);
             self.put_back(mbuf);
             return Written::Grew;
         };
@@ -250,6 +270,14 @@ impl TxBridge {
             transmit,
             in_place: false,
         }
+    }
+
+    /// Whether the `written` bytes are what the writer says, and no more than it was allowed.
+    #[inline]
+    fn is_sound(&self, transmit: &Transmit, written: usize) -> bool {
+        written == transmit.size
+            && transmit.datagram_size() <= self.payload_max
+            && transmit.datagrams() <= self.segments_max
     }
 }
 

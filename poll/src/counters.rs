@@ -22,8 +22,10 @@ pub struct LaneStats {
     /// ICMPv6 frames that the host took. Together with `rx_zero_copy`, `rx_copied` and the drops of received frames that
     /// makes `rx_frames`; drops of frames from other queues of the port come on top.
     pub rx_icmpv6: u64,
-    /// Frames handed to the device.
+    /// Frames handed to the device, each datagram of those that it segments counted.
     pub tx_frames: u64,
+    /// Packet buffers with several datagrams that the device was given to segment.
+    pub tx_segmented: u64,
     /// Datagrams written where the device reads them.
     pub tx_in_place: u64,
     /// Datagrams written to a scratch buffer and copied, or copied while their neighbour was being resolved.
@@ -61,7 +63,7 @@ pub struct LaneStats {
     pub profile: ProfileStats,
 }
 
-const PLAIN: usize = 20;
+const PLAIN: usize = 21;
 const WORDS: usize = PLAIN + HostCounters::COUNT + DropReason::COUNT + ProfileStats::WORDS;
 
 /// The published copy of [`LaneStats`], apart from other lanes' by two cache lines.
@@ -130,6 +132,7 @@ impl LaneStats {
             rx_bytes,
             rx_icmpv6,
             tx_frames,
+            tx_segmented,
             tx_in_place,
             tx_copied,
             tx_bytes,
@@ -155,6 +158,7 @@ impl LaneStats {
             rx_bytes,
             rx_icmpv6,
             tx_frames,
+            tx_segmented,
             tx_in_place,
             tx_copied,
             tx_bytes,

@@ -38,7 +38,12 @@ impl Transport for Echo {
         }
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         while let Some(Datagram { path, ecn, payload }) = self.waiting.pop_front() {
             if payload.is_empty() || payload.len() > buf.capacity() {
                 self.dropped += 1;
@@ -51,6 +56,8 @@ impl Transport for Echo {
                 source_udp_port: path.local_udp_port,
                 ecn,
                 size: payload.len(),
+                segment_size: None,
+                departure: None,
             });
         }
         None
@@ -91,14 +98,14 @@ mod tests {
         }
         assert_eq!(echo.dropped(), 1);
         let mut buf = Vec::with_capacity(64);
-        let first = echo.transmit(now, &mut buf).unwrap();
+        let first = echo.transmit(now, &mut buf, 1).unwrap();
         assert_eq!((first.size, &buf[..]), (5, &b"first"[..]));
         assert_eq!((first.destination.port(), first.source_udp_port), (7, 9));
         buf.clear();
-        assert!(echo.transmit(now, &mut buf).is_some());
+        assert!(echo.transmit(now, &mut buf, 1).is_some());
         assert_eq!(buf, b"second");
         buf.clear();
-        assert_eq!(echo.transmit(now, &mut buf), None);
+        assert_eq!(echo.transmit(now, &mut buf, 1), None);
         assert_eq!(
             echo.dropped(),
             2,

@@ -1,8 +1,10 @@
 //! A lane: one queue pair, the IPv6 host on it, and the transport above.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Buf;
 use hugepages::{Burst, Mbuf, Mempool};
 use tracing::warn;
 
@@ -11,20 +13,24 @@ use crate::counters::{LaneCounters, LaneStats};
 use crate::deadline::earlier;
 use crate::host::{Audience, Host, HostRole, Route, Verdict};
 use crate::idle::SLEEP_MAX;
+use crate::offload::{ChecksumVerdict, FrameOffloads, PacingClock, segmentation};
 use crate::profile::{Profiler, Stage, enter, within};
 use crate::queue::{BURST, QueuePair};
 use crate::relay::{RELAYED_MAX, Relay};
 use crate::transport::{Datagram, Transmit, Transport};
-use crate::wire::DropReason;
+use crate::wire::{DropReason, MacAddr};
 
 /// Turns between two publications of the counters.
 const PUBLISH_TURNS: u64 = 256;
-/// Datagrams asked for in one turn and lane. Those that find no neighbour take no place in the burst, so the burst alone
-/// would not bound the turn.
-const PULLS_MAX: usize = 2 * BURST;
-/// Frames of the host itself in one turn. The rest of the burst is the transport's: neighbours that keep asking cannot
+/// Times that the transport is asked for datagrams in one turn and lane, in bursts. Those that find no neighbour take no
+/// place in the burst, so the burst alone would not bound the turn.
+const PULLED_BURSTS_MAX: usize = 2;
+/// Datagrams after which the transport is not asked for more in one turn and lane, in bursts, where several are sent in
+/// one mbuf: received frames wait meanwhile.
+const DATAGRAM_BURSTS_MAX: usize = 4;
+/// Of how many frames of a burst one may be the host's own. The rest is the transport's: neighbours that keep asking cannot
 /// silence it.
-const HOST_FRAMES_MAX: usize = BURST / 4;
+const HOST_SHARE: usize = 4;
 /// How long frames that the device refuses are offered to it after the end of the loop.
 const FLUSH_MAX: Duration = Duration::from_millis(50);
 
@@ -43,6 +49,13 @@ pub struct LaneConfig {
     pub pool_low_mark: usize,
     /// Largest UDP payload to send, bytes; at most the pool's data room without the headers in front.
     pub udp_payload_max: u16,
+    /// Datagrams of one size that may be sent in one mbuf, for the device to segment: 1 where it does not. At most as
+    /// many of `udp_payload_max` as fit the pool's data room without the headers in front.
+    pub segments_max: u16,
+    /// The clock by which the device sends frames that are given a departure; none where it sends at once.
+    pub clock: Option<PacingClock>,
+    /// Frames received, and frames sent, in one turn at most: 1 to [`BURST`], 32 as a rule ([`BURST_DEFAULT`](crate::BURST_DEFAULT)).
+    pub burst: usize,
     /// Joins the host with those on the other queues of its port; none on a port with one queue.
     pub relay: Option<Relay>,
 }
@@ -55,9 +68,15 @@ pub struct Lane<T> {
     transport: T,
     rx: RxBridge,
     tx: TxBridge,
+    offloads: FrameOffloads,
+    /// Longest frame that is received in several pieces, bytes.
+    frame_max: usize,
     received: Burst<BURST>,
     /// Frames for the device; what it refuses stays first in line.
     outgoing: Burst<BURST>,
+    segments_max: usize,
+    /// By which frames leave that are given a departure.
+    clock: Option<PacingClock>,
     relay: Option<Relay>,
     /// Where frames are built, and where received ones come from.
     pools: [Mempool; 2],
@@ -79,7 +98,10 @@ impl<T: Transport> Lane<T> {
         counters: Arc<LaneCounters>,
     ) -> Self {
         let lanes = config.relay.as_ref().map_or(1, Relay::lanes);
+        let offloads = FrameOffloads::new(queue.offloads(), host.tx_checksum());
         Self {
+            offloads,
+            frame_max: queue.frame_max(),
             queue,
             host,
             transport,
@@ -87,15 +109,19 @@ impl<T: Transport> Lane<T> {
                 config.rx_pool,
                 config.rx_copybreak,
                 config.pool_low_mark,
-                lanes,
+                lanes * config.burst,
             ),
             tx: TxBridge::new(
                 config.pool,
                 config.tx_path,
                 usize::from(config.udp_payload_max),
+                usize::from(config.segments_max),
+                config.burst,
             ),
-            received: Burst::new(),
-            outgoing: Burst::new(),
+            received: Burst::with_limit(config.burst),
+            outgoing: Burst::with_limit(config.burst),
+            segments_max: usize::from(config.segments_max),
+            clock: config.clock,
             relay: config.relay,
             pools: [config.pool, config.rx_pool],
             stats: LaneStats::default(),
@@ -181,31 +207,13 @@ impl<T: Transport> Lane<T> {
         self.rx.begin(&mut self.stats);
         let mut shared = 0;
         enter(Stage::Parse);
-        while let Some(mbuf) = self.received.pop() {
-            if mbuf.segment_count() != 1 {
-                self.stats.drops.count(DropReason::Chained);
-                self.rx.discard(mbuf);
-                continue;
-            }
-            match self.host.receive(now, mbuf.data()) {
-                Verdict::Udp { path, ecn, payload } => {
-                    enter(Stage::Lift);
-                    let payload = self.rx.lift(mbuf, payload, &mut self.stats);
-                    enter(Stage::Receive);
-                    self.transport.receive(now, Datagram { path, ecn, payload });
-                    enter(Stage::Parse);
+        while let Some(mut mbuf) = self.received.pop() {
+            match self.offloads.admit(&mut mbuf) {
+                Ok(checksum) if mbuf.segment_count() == 1 => {
+                    self.take(now, mbuf, checksum, &mut shared);
                 }
-                Verdict::Consumed => {
-                    self.stats.rx_icmpv6 += 1;
-                    self.rx.discard(mbuf);
-                }
-                Verdict::Shared(audience) => {
-                    self.stats.rx_icmpv6 += 1;
-                    shared += 1;
-                    self.share(mbuf.data(), audience, shared);
-                    self.rx.discard(mbuf);
-                }
-                Verdict::Dropped(reason) => {
+                Ok(checksum) => self.take_chain(now, mbuf, checksum, &mut shared),
+                Err(reason) => {
                     self.stats.drops.count(reason);
                     self.rx.discard(mbuf);
                 }
@@ -215,6 +223,65 @@ impl<T: Transport> Lane<T> {
         self.rx.end();
         enter(Stage::Other);
         count
+    }
+
+    #[inline]
+    fn take(&mut self, now: Instant, mbuf: Mbuf, checksum: ChecksumVerdict, shared: &mut usize) {
+        match self.host.receive_checked(now, mbuf.data(), checksum) {
+            Verdict::Udp { path, ecn, payload } => {
+                enter(Stage::Lift);
+                let payload = self.rx.lift(mbuf, payload, &mut self.stats);
+                enter(Stage::Receive);
+                self.transport.receive(now, Datagram { path, ecn, payload });
+                enter(Stage::Parse);
+            }
+            other => {
+                self.conclude(other, mbuf.data(), shared);
+                self.rx.discard(mbuf);
+            }
+        }
+    }
+
+    /// A frame that came in several mbufs is copied into one piece first.
+    #[inline(never)]
+    fn take_chain(
+        &mut self,
+        now: Instant,
+        mbuf: Mbuf,
+        checksum: ChecksumVerdict,
+        shared: &mut usize,
+    ) {
+        let Some(mut frame) = self.rx.linearise(mbuf, self.frame_max) else {
+            self.stats.drops.count(DropReason::Chained);
+            return;
+        };
+        match self.host.receive_checked(now, &frame, checksum) {
+            Verdict::Udp { path, ecn, payload } => {
+                self.stats.rx_bytes += payload.len() as u64;
+                self.stats.rx_copied += 1;
+                frame.truncate(payload.end);
+                frame.advance(payload.start);
+                let payload = frame;
+                enter(Stage::Receive);
+                self.transport.receive(now, Datagram { path, ecn, payload });
+                enter(Stage::Parse);
+            }
+            other => self.conclude(other, &frame, shared),
+        }
+    }
+
+    /// What is to be done with a frame that is no datagram. `shared` counts those of this turn.
+    fn conclude(&mut self, verdict: Verdict, frame: &[u8], shared: &mut usize) {
+        match verdict {
+            Verdict::Udp { .. } => {}
+            Verdict::Consumed => self.stats.rx_icmpv6 += 1,
+            Verdict::Shared(audience) => {
+                self.stats.rx_icmpv6 += 1;
+                *shared += 1;
+                self.share(frame, audience, *shared);
+            }
+            Verdict::Dropped(reason) => self.stats.drops.count(reason),
+        }
     }
 
     /// Hands a frame to the lanes on other queues of the port: it is the `nth` of this turn.
@@ -237,9 +304,29 @@ impl<T: Transport> Lane<T> {
             self.stats.tx_stalled += u64::from(no_mbuf);
             return 0;
         }
-        let sent = within(Stage::Tx, || self.queue.tx.tx_burst(&mut self.outgoing));
-        self.stats.tx_frames += sent as u64;
+        let sent = within(Stage::Tx, || self.transmit_burst());
         self.stats.tx_stalled += u64::from(no_mbuf || !self.outgoing.is_empty());
+        sent
+    }
+
+    /// Offers what is outgoing to the device, and counts what it takes.
+    #[inline]
+    fn transmit_burst(&mut self) -> usize {
+        if self.segments_max == 1 {
+            let sent = self.queue.tx.tx_burst(&mut self.outgoing);
+            self.stats.tx_frames += sent as u64;
+            return sent;
+        }
+        // What the device takes is the device's, and cannot be looked at any more.
+        let mut datagrams = [0; BURST];
+        for (count, mbuf) in datagrams.iter_mut().zip(self.outgoing.as_slice()) {
+            *count = segmentation::frames(mbuf);
+        }
+        let sent = self.queue.tx.tx_burst(&mut self.outgoing);
+        for count in datagrams.into_iter().take(sent) {
+            self.stats.tx_frames += count as u64;
+            self.stats.tx_segmented += u64::from(count > 1);
+        }
         sent
     }
 
@@ -249,7 +336,7 @@ impl<T: Transport> Lane<T> {
         if self.host.timeout().is_none_or(|due| due > now) {
             return true;
         }
-        for _ in 0..HOST_FRAMES_MAX {
+        for _ in 0..(self.outgoing.limit() / HOST_SHARE).max(1) {
             if self.outgoing.is_full() {
                 break;
             }
@@ -265,8 +352,12 @@ impl<T: Transport> Lane<T> {
                 break;
             };
             mbuf.truncate(len);
-            // There is room, as asked above.
-            let _ = self.outgoing.push(mbuf);
+            if self.offloads.dress_other(&mut mbuf) {
+                // There is room, as asked above.
+                let _ = self.outgoing.push(mbuf);
+            } else {
+                self.stats.drops.count(DropReason::TxGrew);
+            }
         }
         true
     }
@@ -274,23 +365,31 @@ impl<T: Transport> Lane<T> {
     /// Datagrams of the transport, while the burst has room. False when no mbuf was free.
     #[inline]
     fn pull_transport(&mut self, now: Instant) -> bool {
-        for _ in 0..PULLS_MAX {
-            if self.outgoing.is_full() {
+        let (burst, segments_max) = (self.outgoing.limit(), self.segments_max);
+        let mut datagrams = 0;
+        for _ in 0..PULLED_BURSTS_MAX * burst {
+            if self.outgoing.is_full() || datagrams >= DATAGRAM_BURSTS_MAX * burst {
                 break;
             }
             let Some(mbuf) = self.tx.blank() else {
                 return false;
             };
             let transport = &mut self.transport;
-            let transmit =
-                |buf: &mut Vec<u8>| within(Stage::Transmit, || transport.transmit(now, buf));
+            let transmit = |buf: &mut Vec<u8>| {
+                within(Stage::Transmit, || {
+                    transport.transmit(now, buf, segments_max)
+                })
+            };
             match self.tx.write(mbuf, transmit) {
                 Written::Nothing => break,
                 Written::Datagram {
                     mbuf,
                     transmit,
                     in_place,
-                } => within(Stage::Emit, || self.route(now, mbuf, &transmit, in_place)),
+                } => {
+                    datagrams += transmit.datagrams();
+                    within(Stage::Emit, || self.route(now, mbuf, &transmit, in_place));
+                }
                 Written::Grew => self.stats.drops.count(DropReason::TxGrew),
             }
         }
@@ -304,41 +403,85 @@ impl<T: Transport> Lane<T> {
             now,
             *transmit.destination.ip(),
             transmit.source,
-            transmit.size,
+            transmit.datagram_size(),
         );
         let refused = match route {
-            Route::Ready { mac, source } => match prepend_headers(&mut mbuf) {
-                Some((headers, payload)) => {
-                    self.host
-                        .write_headers(headers, mac, source, transmit, payload);
-                    self.count_sent(transmit.size, in_place);
+            Route::Ready { mac, source } => {
+                if self.put_headers(&mut mbuf, mac, source, transmit) {
+                    self.request(&mut mbuf, transmit);
+                    self.count_sent(transmit, in_place);
                     // There is room: the caller has asked.
                     let _ = self.outgoing.push(mbuf);
                     return;
                 }
-                None => Some(DropReason::TxGrew),
-            },
+                Some(DropReason::TxGrew)
+            }
             Route::Waiting { source } => {
-                let parked = self.host.park(now, transmit, source, mbuf.data());
-                if parked.is_ok() {
-                    // It goes later, as a copy of the copy that waits.
-                    self.count_sent(transmit.size, false);
-                }
-                parked.err()
+                self.park(now, transmit, source, mbuf.data());
+                None
             }
             Route::Refused(reason) => Some(reason),
         };
         if let Some(reason) = refused {
-            self.stats.drops.count(reason);
+            let datagrams = transmit.datagrams() as u64;
+            self.stats.drops.count_many(reason, datagrams);
         }
         self.tx.put_back(mbuf);
     }
 
+    /// Makes a frame of a datagram. False when there is no room in front of it.
     #[inline]
-    fn count_sent(&mut self, bytes: usize, in_place: bool) {
-        self.stats.tx_bytes += bytes as u64;
-        self.stats.tx_in_place += u64::from(in_place);
-        self.stats.tx_copied += u64::from(!in_place);
+    fn put_headers(
+        &self,
+        mbuf: &mut Mbuf,
+        mac: MacAddr,
+        source: Ipv6Addr,
+        transmit: &Transmit,
+    ) -> bool {
+        let Some((headers, payload)) = prepend_headers(mbuf) else {
+            return false;
+        };
+        self.host
+            .write_headers(headers, mac, source, transmit, payload);
+        self.offloads.dress_datagram(mbuf)
+    }
+
+    /// Says in the mbuf what the device is to do with it besides.
+    #[inline]
+    fn request(&self, mbuf: &mut Mbuf, transmit: &Transmit) {
+        if let Some(size) = transmit.segment_size {
+            mbuf.set_tx(segmentation::ask(mbuf.tx_offload(), size));
+        }
+        if let (Some(clock), Some(departure)) = (&self.clock, transmit.departure) {
+            clock.stamp(mbuf, departure);
+        }
+    }
+
+    /// Leaves a payload with the host until its neighbour is known, datagram by datagram: each goes in an mbuf of its own.
+    fn park(&mut self, now: Instant, transmit: &Transmit, source: Ipv6Addr, payload: &[u8]) {
+        for datagram in payload.chunks(transmit.datagram_size().max(1)) {
+            let transmit = Transmit {
+                size: datagram.len(),
+                segment_size: None,
+                ..*transmit
+            };
+            match self.host.park(now, &transmit, source, datagram) {
+                // It goes later, as a copy of the copy that waits.
+                Ok(()) => self.count_sent(&transmit, false),
+                Err(reason) => self.stats.drops.count(reason),
+            }
+        }
+    }
+
+    #[inline]
+    fn count_sent(&mut self, transmit: &Transmit, in_place: bool) {
+        let datagrams = transmit.datagrams() as u64;
+        self.stats.tx_bytes += transmit.size as u64;
+        let way = match in_place {
+            true => &mut self.stats.tx_in_place,
+            false => &mut self.stats.tx_copied,
+        };
+        *way += datagrams;
     }
 
     /// The worker's loop begins.
@@ -368,7 +511,11 @@ impl<T: Transport> Lane<T> {
     fn publish(&mut self) {
         self.report_conflicts();
         if let Some(started) = self.started {
-            self.stats.elapsed_ns = started.elapsed().as_nanos() as u64;
+            let now = Instant::now();
+            self.stats.elapsed_ns = now.duration_since(started).as_nanos() as u64;
+            if let Some(clock) = &mut self.clock {
+                clock.follow(now);
+            }
         }
         self.counters.publish(&self.stats());
     }
@@ -392,7 +539,7 @@ impl<T: Transport> Lane<T> {
     pub(crate) fn finish(mut self) -> QueuePair {
         let start = Instant::now();
         while !self.outgoing.is_empty() && start.elapsed() < FLUSH_MAX {
-            self.stats.tx_frames += self.queue.tx.tx_burst(&mut self.outgoing) as u64;
+            self.transmit_burst();
         }
         self.publish();
         self.queue

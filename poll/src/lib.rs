@@ -43,6 +43,7 @@ mod relay;
     reason = "makes rings and ports over them, and moves mbufs through them"
 )]
 mod ring;
+pub mod selftest;
 #[allow(unsafe_code, reason = "answers through DPDK's telemetry")]
 pub mod telemetry;
 mod toeplitz;
@@ -60,13 +61,13 @@ pub use echo::Echo;
 pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lane::{Lane, LaneConfig};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
-pub use link::{LinkEnd, link};
+pub use link::{LinkEnd, link, link_info};
 pub use nic::{Emulation, NicClock, NicConfig, NicOffload, NicStats, WireConfig, emulated};
 pub use port::{
     DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,
     ports, rss_type_names, rx_offload_name, tx_offload_name,
 };
-pub use queue::{BURST, QueuePair, RxQueue, TxQueue};
+pub use queue::{BURST, BURST_DEFAULT, QueuePair, RxQueue, TxQueue};
 pub use relay::{Relay, relay};
 pub use toeplitz::toeplitz;
 pub use transport::{Datagram, Ecn, Path, Transmit, Transport};

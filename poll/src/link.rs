@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use dpdk_sys as sys;
+
 use crate::eal::Eal;
-use crate::port::{Backing, Port, PortConfig, PortError};
+use crate::port::{Backing, Port, PortConfig, PortError, PortId, PortInfo};
 use crate::queue::QueuePair;
 use crate::ring::Rings;
 
@@ -52,4 +54,23 @@ pub fn link(
     let first = end(0, &backward, &forward)?;
     let second = end(1, &forward, &backward)?;
     Ok([first, second])
+}
+
+/// What an end called `name` of a link with `queues` queues will say of itself. The number is that of no port.
+pub fn link_info(name: &str, queues: u16) -> PortInfo {
+    PortInfo {
+        id: PortId(u16::MAX),
+        name: name.to_owned(),
+        driver: "net_ring".to_owned(),
+        numa_node: None,
+        rx_queues_max: queues,
+        tx_queues_max: queues,
+        mtu_range: (sys::RTE_ETHER_MIN_MTU as u16, u16::MAX),
+        rx_frame_max: u32::MAX,
+        rss_table: 0,
+        rss_key_size: 0,
+        rss_types: 0,
+        rx_offloads: sys::RTE_ETH_RX_OFFLOAD_SCATTER,
+        tx_offloads: sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS,
+    }
 }

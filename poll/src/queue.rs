@@ -8,10 +8,14 @@ use std::sync::Arc;
 use dpdk_sys as sys;
 use hugepages::Burst;
 
+use crate::host::frame_len_max;
+use crate::offload::Offloads;
 use crate::port::Device;
 
-/// Frames moved by one call.
-pub const BURST: usize = 32;
+/// Frames moved by one call at most.
+pub const BURST: usize = 64;
+/// Frames moved by one call unless something else is asked for: what drivers are tuned for.
+pub const BURST_DEFAULT: usize = 32;
 
 /// One receive and one transmit queue of a port, for one lcore.
 #[derive(Debug)]
@@ -38,6 +42,18 @@ pub struct TxQueue {
     queue: u16,
     /// Send, but not Sync.
     _not_shared: PhantomData<Cell<()>>,
+}
+
+impl QueuePair {
+    /// What is in force on the port.
+    pub(crate) fn offloads(&self) -> &Offloads {
+        &self.rx.device.offloads
+    }
+
+    /// Longest frame of the port's MTU, without a VLAN tag, bytes.
+    pub(crate) fn frame_max(&self) -> usize {
+        frame_len_max(self.rx.device.mtu)
+    }
 }
 
 impl RxQueue {

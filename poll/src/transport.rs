@@ -58,7 +58,8 @@ pub struct Datagram {
     pub payload: BytesMut,
 }
 
-/// A datagram to send; its payload is in the buffer that was lent to [`Transport::transmit`].
+/// A datagram to send, or several of one size to one receiver; the payload is in the buffer that was lent to
+/// [`Transport::transmit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transmit {
     /// The receiver.
@@ -71,6 +72,32 @@ pub struct Transmit {
     pub ecn: Ecn,
     /// Bytes written to the lent buffer: 1 to its capacity.
     pub size: usize,
+    /// With several datagrams in the buffer, the bytes of each, more than 0; the last one may be shorter. `None`: it is
+    /// one datagram.
+    pub segment_size: Option<u16>,
+    /// The earliest instant at which it may leave; `None`: at once. Whoever asks for one has seen that the port
+    /// [sends on time](crate::PortInfo).
+    pub departure: Option<Instant>,
+}
+
+impl Transmit {
+    /// Bytes of its largest datagram.
+    #[inline]
+    pub fn datagram_size(&self) -> usize {
+        match self.segment_size {
+            Some(size) => usize::from(size).min(self.size),
+            None => self.size,
+        }
+    }
+
+    /// Datagrams in the buffer.
+    #[inline]
+    pub fn datagrams(&self) -> usize {
+        match self.segment_size {
+            Some(size) => self.size.div_ceil(usize::from(size).max(1)),
+            None => 1,
+        }
+    }
 }
 
 /// What sits on a queue pair: it receives datagrams, fills buffers with datagrams to send, and has a next deadline.
@@ -88,11 +115,18 @@ pub trait Transport {
     /// for this call; with more left than one call takes, [`timeout`](Self::timeout) asks for the next turn.
     fn advance(&mut self, _now: Instant) {}
 
-    /// Writes the next datagram into `buf`.
+    /// Writes the next datagram into `buf`, or up to `segments_max` of the same size to the same receiver, one behind
+    /// the other; the last may be shorter.
     ///
-    /// `buf` is empty and has room for the largest UDP payload that the port can send, at least. An implementation
-    /// writes at most one datagram and must not need to grow `buf`: a datagram that outgrew it is dropped and counted.
-    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit>;
+    /// `buf` is empty and has room for `segments_max` of the largest UDP payloads that the port can send, at least. An
+    /// implementation must not need to grow it: what outgrew it is dropped and counted. `segments_max` is 1 where the
+    /// device does not segment.
+    fn transmit(
+        &mut self,
+        now: Instant,
+        buf: &mut Vec<u8>,
+        segments_max: usize,
+    ) -> Option<Transmit>;
 
     /// When [`transmit`](Self::transmit) wants to be called next, even if nothing is received until then. An instant
     /// in the past asks for the next turn; `None` waits for a datagram.

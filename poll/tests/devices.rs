@@ -4,7 +4,10 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 
 use hugepages::{Burst, Mempool, MempoolConfig};
 use poll::offload::OffloadConfig;
-use poll::{BURST, DEFAULT_RSS_KEY, Eal, Port, PortConfig, PortError, Rss, link, toeplitz};
+use poll::{
+    BURST, DEFAULT_RSS_KEY, Eal, Port, PortConfig, PortError, PortInfo, Rss, link, link_info,
+    toeplitz,
+};
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5701, 0, 0, 0, 0, 0, 2);
 const SERVER: SocketAddrV6 =
@@ -77,6 +80,12 @@ fn keys(eal: &Eal, pool: Mempool) {
     let config = config(pool, 2, Some(key));
     let [(left, _), (right, _)] = link(eal, ["l", "r"], [&config, &config]).expect("a link");
     assert_eq!((left.rss(), right.rss()), (None, None));
+    let (told, foretold) = (left.info(), link_info("l", 2));
+    let all = |info: &PortInfo| PortInfo {
+        id: foretold.id,
+        ..info.clone()
+    };
+    assert_eq!(format!("{:?}", all(told)), format!("{foretold:?}"));
 }
 
 /// Control calls from several threads, while a queue is polled.

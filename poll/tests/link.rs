@@ -11,8 +11,9 @@ use common::{Setup, Wire};
 use hugepages::{Mempool, MempoolConfig, PacketAlloc};
 use poll::offload::OffloadConfig;
 use poll::{
-    Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters, LaneStats,
-    LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker, drain_queues,
+    BURST_DEFAULT, Control, Datagram, Eal, Echo, Ecn, IdlePolicy, Lane, LaneConfig, LaneCounters,
+    LaneStats, LcoreTask, PortConfig, QueuePair, Stop, Transmit, Transport, TxPath, Worker,
+    drain_queues,
     host::{Host, HostConfig, HostRole},
     link,
 };
@@ -64,7 +65,12 @@ impl Transport for Caller {
         self.seen.store(expected + 1, Ordering::Relaxed);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         let seen = self.seen.load(Ordering::Relaxed);
         // One at first: few datagrams may wait while the neighbour is resolved.
         let window = if seen == 0 { 1 } else { WINDOW };
@@ -80,6 +86,8 @@ impl Transport for Caller {
             source_udp_port: CALLER_PORT,
             ecn: Ecn::Ect0,
             size: PAYLOAD,
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -135,6 +143,9 @@ fn exchange(
         rx_copybreak: copybreak,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let counters = [
@@ -225,7 +236,12 @@ impl Transport for Flooder {
         self.advanced.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         buf.resize(PAYLOAD, 0);
         Some(Transmit {
             destination: SocketAddrV6::new(LEFT, ECHO_PORT, 0, 0),
@@ -233,6 +249,8 @@ impl Transport for Flooder {
             source_udp_port: CALLER_PORT,
             ecn: Ecn::NotEct,
             size: PAYLOAD,
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -262,6 +280,9 @@ fn stall(eal: &Eal, pool: Mempool) {
         rx_copybreak: 256,
         pool_low_mark: 0,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
+        burst: BURST_DEFAULT,
         relay: None,
     };
     let mut host = host(right_port.mac(), RIGHT, CALLER_PORT);

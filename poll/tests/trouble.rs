@@ -12,7 +12,7 @@ use common::{
 };
 use hugepages::PacketAlloc;
 use poll::wire::DropReason;
-use poll::{BURST, Eal};
+use poll::{BURST_DEFAULT, Eal};
 
 #[global_allocator]
 static ALLOCATOR: PacketAlloc = PacketAlloc;
@@ -61,7 +61,7 @@ fn a_device_that_takes_nothing_stops_the_pulling_and_loses_nothing(eal: &Eal) {
     let in_ring = stats.tx_frames - stats.host.advertisements_sent;
     assert!(stats.tx_stalled > 100, "{} turns", stats.tx_stalled);
     assert!(
-        station.probes[0].pulled() <= in_ring + BURST as u64,
+        station.probes[0].pulled() <= in_ring + BURST_DEFAULT as u64,
         "what the ring has no room for stays with the transport"
     );
     // Receiving goes on meanwhile.
@@ -126,7 +126,7 @@ fn a_flood_for_others_does_not_starve_sending(eal: &Eal) {
     station.turn(now);
     wire.collect();
     send_numbers(&station, 4000, 100);
-    let flood = vec![datagram(STRANGER, b"for somebody else"); BURST];
+    let flood = vec![datagram(STRANGER, b"for somebody else"); BURST_DEFAULT];
     let before = station.lanes[0].stats();
     for _ in 0..100 {
         now += TURN;
@@ -135,12 +135,12 @@ fn a_flood_for_others_does_not_starve_sending(eal: &Eal) {
         wire.inject(0, &flood);
         station.turn(now);
         let sent = wire.collect();
-        assert_eq!(sent.len(), BURST, "a full burst in every turn");
+        assert_eq!(sent.len(), BURST_DEFAULT, "a full burst in every turn");
     }
     let stats = station.lanes[0].stats();
     let dropped = stats.drops.of(DropReason::ForeignMac);
     assert_eq!(dropped, stats.rx_frames - before.rx_frames);
-    assert_eq!(dropped, 100 * BURST as u64);
+    assert_eq!(dropped, 100 * BURST_DEFAULT as u64);
     while station.lanes[0].turn(now) {
         wire.collect();
     }
@@ -157,11 +157,15 @@ fn slow_readers_on_several_queues_leave_the_device_its_mbufs(eal: &Eal) {
     let (mut station, mut wire) = station_and_wire(eal, setup);
     let mut now = settle(&mut station, &mut wire);
     let pool = wire.pool;
-    let frames = vec![datagram(station.mac, &[7; 1000]); BURST];
+    let frames = vec![datagram(station.mac, &[7; 1000]); BURST_DEFAULT];
     let mut held: Vec<BytesMut> = Vec::new();
     let mut receive = |station: &mut Station, held: &mut Vec<BytesMut>| {
         for queue in 0..QUEUES {
-            assert_eq!(wire.inject(queue, &frames), BURST, "the device has mbufs");
+            assert_eq!(
+                wire.inject(queue, &frames),
+                BURST_DEFAULT,
+                "the device has mbufs"
+            );
         }
         now += TURN;
         station.turn(now);
@@ -173,9 +177,12 @@ fn slow_readers_on_several_queues_leave_the_device_its_mbufs(eal: &Eal) {
     for _ in 0..64 {
         receive(&mut station, &mut held);
         let free = pool.available() as usize;
-        assert!(free >= LOW_MARK - QUEUES * BURST, "{free} free mbufs");
+        assert!(
+            free >= LOW_MARK - QUEUES * BURST_DEFAULT,
+            "{free} free mbufs"
+        );
     }
-    assert_eq!(held.len(), 64 * QUEUES * BURST);
+    assert_eq!(held.len(), 64 * QUEUES * BURST_DEFAULT);
     assert!(held.iter().all(|payload| payload[..] == [7; 1000]));
     let in_packet_memory: u64 = station.lanes.iter().map(|l| l.stats().rx_zero_copy).sum();
     assert!(in_packet_memory > 1000, "as long as there were enough");

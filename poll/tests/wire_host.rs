@@ -66,6 +66,8 @@ impl Node {
             source_udp_port: UDP_PORT,
             ecn: Ecn::Ect0,
             size: payload.len(),
+            segment_size: None,
+            departure: None,
         };
         match self.host.route(now, to, None, payload.len()) {
             Route::Ready { mac, source } => {

@@ -181,7 +181,7 @@ fn an_application_that_wants_every_turn_is_run_once_in_each() {
     for turn in 1..=5 {
         shard.advance(now);
         shard.advance(now);
-        assert!(shard.transmit(now, &mut Vec::new()).is_none());
+        assert!(shard.transmit(now, &mut Vec::new(), 1).is_none());
         assert_eq!(shard.timeout(), Some(now), "one asks for a time");
         let runs = runs.each_ref().map(|runs| runs.load(Ordering::Relaxed));
         assert_eq!(runs, [turn, turn, 1, turn]);
@@ -193,7 +193,7 @@ fn an_application_that_wants_every_turn_asks_for_none_by_itself() {
     let desk = Desk::default();
     let now = Instant::now();
     let mut shard = Shard::new(Setup::default().agents(vec![desk.agent()]), now).unwrap();
-    assert!(shard.transmit(now, &mut Vec::new()).is_none());
+    assert!(shard.transmit(now, &mut Vec::new(), 1).is_none());
     assert_eq!(shard.timeout(), None, "the idle policy decides");
     assert!(!shard.clients_finished(), "it is no client");
 }

@@ -10,6 +10,7 @@ mod lifecycle;
 mod listeners;
 mod net;
 mod observed;
+mod offloads;
 mod pressure;
 mod services;
 mod steering;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use poll::{Datagram, Ecn, Path, Transport};
+use poll::{Datagram, Ecn, Path, Transmit, Transport};
 use stoq::app::{Application, ConnectTarget, NewApplication, from_fn};
 use stoq::shard::{ListenerConfig, ServiceConfig, Shard, ShardConfig, ShardCounters, ShardLimits};
 use stoq::steering::ClientPorts;
@@ -76,6 +76,12 @@ pub struct Net {
     pub tap: Option<Vec<Wire>>,
     /// How a port with several shards spreads what it receives: by flow, unless a test wants it otherwise.
     pub queues: Queues,
+    /// Datagrams that a node's device takes in one buffer.
+    pub segments_max: usize,
+    /// Every transmit that a node's device got, with the time, when asked for.
+    pub transmits: Option<Vec<(Instant, usize, Transmit)>>,
+    /// Turns that nothing but a deadline of a node asked for.
+    pub deadline_turns: u64,
     /// The node whose device takes no frames.
     pub stalled: Option<usize>,
     /// The node whose lcore does not run. What arrives for it waits, as in a receive ring.
@@ -98,6 +104,9 @@ impl Net {
             behind_nat: 0,
             tap: None,
             queues: Box::new(by_flow),
+            segments_max: 1,
+            transmits: None,
+            deadline_turns: 0,
             stalled: None,
             away: None,
             waiting: Vec::new(),
@@ -213,10 +222,11 @@ impl Net {
             }
             next = next.into_iter().chain(at).min();
         }
-        next = next
-            .into_iter()
-            .chain(self.flights.peek().map(|flight| flight.0.at))
-            .min();
+        let flight = self.flights.peek().map(|flight| flight.0.at);
+        let by_deadline =
+            next.is_some_and(|at| at > self.now && flight.is_none_or(|flight| at < flight));
+        self.deadline_turns += u64::from(by_deadline);
+        next = next.into_iter().chain(flight).min();
         let next = match (next, deadline) {
             (None, _) => return false,
             (Some(next), None) => next,
@@ -236,35 +246,44 @@ impl Net {
             node.free_at = self.now + Duration::from_millis(1);
             return true;
         }
-        let mut buf = Vec::with_capacity(usize::from(PAYLOAD_MAX));
+        let room = usize::from(PAYLOAD_MAX) * self.segments_max;
+        let mut buf = Vec::with_capacity(room);
         for _ in 0..BURST {
             let node = &mut self.nodes[index];
             if self.link.rate.is_some() && node.free_at > self.now {
                 return true;
             }
             buf.clear();
-            let Some(transmit) = node.shard.transmit(self.now, &mut buf) else {
+            let transmit = node.shard.transmit(self.now, &mut buf, self.segments_max);
+            let Some(transmit) = transmit else {
                 return false;
             };
-            assert_eq!(transmit.size, buf.len());
-            assert!(!buf.is_empty() && buf.len() <= usize::from(PAYLOAD_MAX));
+            assert_eq!((transmit.size, buf.capacity()), (buf.len(), room));
+            assert!(!buf.is_empty() && transmit.datagram_size() <= usize::from(PAYLOAD_MAX));
+            assert!(transmit.datagrams() <= self.segments_max);
+            if let Some(transmits) = &mut self.transmits {
+                transmits.push((self.now, index, transmit));
+            }
             if let Some(rate) = self.link.rate {
                 let time = Duration::from_secs_f64(buf.len() as f64 / rate as f64);
                 node.free_at = node.free_at.max(self.now) + time;
             }
             let source = transmit.source.unwrap_or(node.address);
-            let wire = Wire {
-                from: SocketAddrV6::new(source, transmit.source_udp_port, 0, 0),
-                to: transmit.destination,
-                ecn: transmit.ecn,
-                payload: buf.clone(),
-            };
-            self.send(wire);
+            for datagram in buf.chunks(transmit.datagram_size()) {
+                let wire = Wire {
+                    from: SocketAddrV6::new(source, transmit.source_udp_port, 0, 0),
+                    to: transmit.destination,
+                    ecn: transmit.ecn,
+                    payload: datagram.to_vec(),
+                };
+                self.send(wire, transmit.departure);
+            }
         }
         false
     }
 
-    fn send(&mut self, mut wire: Wire) {
+    /// Sends a datagram, which leaves its node now or at its departure.
+    fn send(&mut self, mut wire: Wire, departure: Option<Instant>) {
         if let Some(port) = self.nat
             && *wire.from.ip() == address(1)
         {
@@ -282,7 +301,7 @@ impl Net {
         }
         let copies = 1 + usize::from(self.random.chance(self.link.duplication));
         for _ in 0..copies {
-            let mut at = self.now + self.link.latency;
+            let mut at = departure.unwrap_or(self.now).max(self.now) + self.link.latency;
             if self.random.chance(self.link.reordering) {
                 at += self.link.latency.mul_f64(self.random.unit());
             }
@@ -383,6 +402,8 @@ pub struct Setup {
     pub limits: ShardLimits,
     pub client_auth: ClientAuth,
     pub early_data: bool,
+    /// Whether the nodes' devices send on time.
+    pub paced_by_device: bool,
     pub drain_timeout: Duration,
 }
 
@@ -394,6 +415,7 @@ impl Default for Setup {
             limits: ShardLimits::default(),
             client_auth: ClientAuth::None,
             early_data: false,
+            paced_by_device: false,
             drain_timeout: Duration::from_secs(3),
         }
     }
@@ -475,6 +497,7 @@ impl Setup {
             agents: Vec::new(),
             steering: None,
             reset_key: [0x2a; 32],
+            paced_by_device: self.paced_by_device,
             drain_timeout: self.drain_timeout,
             counters: Arc::default(),
         }

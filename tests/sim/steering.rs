@@ -250,7 +250,7 @@ fn a_shard_takes_over_so_much_in_a_turn_and_wants_another() {
     while wants_a_turn(shard) {
         shard.advance(now);
         while shard
-            .transmit(now, &mut Vec::with_capacity(1_452))
+            .transmit(now, &mut Vec::with_capacity(1_452), 1)
             .is_some()
         {}
     }

@@ -135,6 +135,7 @@ fn shard(world: &mut World, steering: Option<Steering>, reset_key: [u8; 32]) -> 
         agents: Vec::new(),
         steering,
         reset_key,
+        paced_by_device: false,
         drain_timeout: world.scenario.drain_timeout,
         counters: Arc::default(),
     }

@@ -321,7 +321,7 @@ impl World {
             }
             buf.clear();
             let memory = (buf.as_ptr(), buf.capacity());
-            let Some(transmit) = node.shard.transmit(self.now, &mut buf) else {
+            let Some(transmit) = node.shard.transmit(self.now, &mut buf, 1) else {
                 return (sent, false);
             };
             node.sent += 1;

@@ -138,7 +138,12 @@ impl Transport for End {
     }
 
     #[inline]
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         let Self::Blaster { to, size } = *self else {
             return None;
         };
@@ -149,6 +154,8 @@ impl Transport for End {
             source_udp_port: RIGHT.port(),
             ecn: Ecn::NotEct,
             size,
+            segment_size: None,
+            departure: None,
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
-use poll::{BURST, Datagram, Ecn, Transmit, Transport};
+use poll::{BURST_DEFAULT, Datagram, Ecn, Transmit, Transport};
 use stoq::shard::Shard;
 
 use crate::memory::{LEFT, RIGHT};
@@ -175,7 +175,7 @@ impl Flooder {
         self.shard_done = false;
         self.left = match kind {
             FloodKind::Off => 0,
-            _ => self.allowance.take(now, rate, BURST),
+            _ => self.allowance.take(now, rate, BURST_DEFAULT),
         };
     }
 
@@ -194,10 +194,12 @@ impl Flooder {
         Some(Transmit {
             destination: SocketAddrV6::new(*LEFT.ip(), udp_port, 0, 0),
             // Each for a burst or so: the host remembers one route to a destination.
-            source: Some(source((self.sent / BURST as u64) as u16 % SOURCES)),
+            source: Some(source((self.sent / BURST_DEFAULT as u64) as u16 % SOURCES)),
             source_udp_port: 1024 + (self.sent.wrapping_mul(40_503) % 40_000) as u16,
             ecn: Ecn::NotEct,
             size,
+            segment_size: None,
+            departure: None,
         })
     }
 }
@@ -217,12 +219,17 @@ impl Transport for Node {
     }
 
     #[inline]
-    fn transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        now: Instant,
+        buf: &mut Vec<u8>,
+        segments_max: usize,
+    ) -> Option<Transmit> {
         let Some(flooder) = &mut self.flooder else {
-            return self.shard.transmit(now, buf);
+            return self.shard.transmit(now, buf, segments_max);
         };
         if !flooder.shard_done {
-            if let Some(transmit) = self.shard.transmit(now, buf) {
+            if let Some(transmit) = self.shard.transmit(now, buf, segments_max) {
                 return Some(transmit);
             }
             flooder.shard_done = true;

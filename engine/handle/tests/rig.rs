@@ -165,6 +165,7 @@ impl Rig {
                 })],
                 steering: None,
                 reset_key: [0x2a; 32],
+                paced_by_device: false,
                 drain_timeout: Duration::from_secs(3),
                 counters: Arc::clone(&counters),
             };
@@ -428,7 +429,7 @@ impl Rig {
         let mut payload = Vec::with_capacity(usize::from(PAYLOAD_MAX));
         for _ in 0..BURST {
             payload.clear();
-            let Some(transmit) = shard.transmit(self.now, &mut payload) else {
+            let Some(transmit) = shard.transmit(self.now, &mut payload, 1) else {
                 break;
             };
             any = true;

@@ -5,7 +5,7 @@ mod words;
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    ChecksumPlan, ClientAuthPlan, ClientPlan, IdentitySource, ListenerPlan, Plan, PortKind,
+    ClientAuthPlan, ClientPlan, IdentitySource, ListenerPlan, OffloadPlan, Plan, PortKind,
     PortPlan, TrustPlan, TxPathPlan, client, listener, shard,
 };
 use crate::config::Idle;
@@ -17,6 +17,7 @@ impl Display for Plan {
         let sections = [
             Some(self.general()),
             Some(self.port_table()),
+            Some(self.offload_table()),
             Some(self.shard_table()),
             self.listener_table(),
             self.client_table(),
@@ -86,7 +87,7 @@ impl Plan {
     }
 
     fn port_table(&self) -> Table {
-        let mut table = Table::new("<<>><>>>>>");
+        let mut table = Table::new("<<>><>>>>>>");
         table.row([
             "port",
             "kind",
@@ -98,7 +99,7 @@ impl Plan {
             "mbufs",
             "low mark",
             "data room",
-            "checksum",
+            "burst",
             "tx path",
             "addresses",
         ]);
@@ -112,10 +113,9 @@ impl Plan {
         let kind = match &port.kind {
             PortKind::Device(name) => name.clone(),
             PortKind::Link { peer } => format!("link to {}", self.ports[*peer].name),
-        };
-        let checksum = match port.checksum {
-            ChecksumPlan::Software => "software",
-            ChecksumPlan::Skip => "off",
+            PortKind::Emulated { peer, .. } => {
+                format!("emulated NIC, to {}", self.ports[*peer].name)
+            }
         };
         let tx_path = match port.tx_path {
             TxPathPlan::InPlace => "in place",
@@ -141,13 +141,29 @@ impl Plan {
             port.steering.text().to_owned(),
             port.rx_descriptors.to_string(),
             port.tx_descriptors.to_string(),
-            port.pool.mbufs.to_string(),
+            both(port.pool.mbufs, port.tx_pool.map(|pool| pool.mbufs)),
             port.pool.low_mark.to_string(),
-            port.pool.data_room.to_string(),
-            checksum.to_owned(),
+            both(port.pool.data_room, port.tx_pool.map(|pool| pool.data_room)),
+            port.burst.to_string(),
             tx_path.to_owned(),
             addresses.join(", ") + &gateway,
         ]
+    }
+
+    /// What is asked of the devices.
+    fn offload_table(&self) -> Table {
+        let mut table = Table::new("");
+        let names = OffloadPlan::default().wanted().map(|(name, _)| name);
+        table.row(["offloads wanted"].into_iter().chain(names).chain(["vlan"]));
+        for port in &self.ports {
+            let vlan = match &port.offload.0.vlan {
+                Some(vlan) => format!("{} ({})", vlan.id, vlan.mode),
+                None => "off".to_owned(),
+            };
+            let modes = port.offload.wanted().map(|(_, mode)| mode.to_string());
+            table.row([port.name.clone()].into_iter().chain(modes).chain([vlan]));
+        }
+        table
     }
 
     fn shard_table(&self) -> Table {
@@ -260,5 +276,13 @@ impl Plan {
             client.connections.to_string(),
             words::load(&client.load) + if client.early_data { ", 0-RTT" } else { "" },
         ]
+    }
+}
+
+/// A number of the pool that is received into, and of the one that is sent from where it is another.
+fn both(rx: impl Display, tx: Option<impl Display>) -> String {
+    match tx {
+        Some(tx) => format!("{rx}, tx {tx}"),
+        None => rx.to_string(),
     }
 }

@@ -68,6 +68,8 @@ fn loopback_yaml_explains_every_key() {
     let sections = [
         "",
         "ports: [{ name: a, ",
+        "ports: [{ offload: { ",
+        "ports: [{ offload: { vlan: { ",
         "memory: { ",
         "shards: [{ name: a, ",
         "identities: [{ name: a, ",

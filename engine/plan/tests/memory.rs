@@ -26,6 +26,56 @@ fn pools_follow_the_formula() {
     assert_eq!(plan.memory.granted, Some(512 << 20));
 }
 
+/// The base with a TAP port of 9000 bytes and the given data room.
+fn jumbo(data_room: &str) -> Result<Plan, ConfigError> {
+    let keys = format!("    device: net_tap0\n    mtu: 9000\n    data_room: {data_room}\n");
+    plan_of(
+        edited(&[("    device: net_tap0\n", &keys)]),
+        &Given::default(),
+    )
+}
+
+#[test]
+fn what_is_sent_has_room_where_what_is_received_has_not() {
+    let plan = jumbo("2176B").unwrap();
+    let port = &plan.ports[2];
+    assert_eq!(port.pool.data_room, 2176);
+    let tx = port.tx_pool.expect("frames of 9000 bytes do not fit 2176");
+    assert_eq!(tx.data_room, 128 + 9024);
+    // A ring of 1024, and the bursts and cache of one lcore.
+    assert_eq!(tx.mbufs, 1024 + 2 * 32 + 256 * 3 / 2);
+    let pools = plan.ports.iter().map(PortPlan::pool_bytes).sum::<u64>();
+    assert_eq!(plan.memory.pools, pools);
+    assert!(pools > plan.ports.iter().map(|port| port.pool.bytes).sum());
+    assert!(plan.to_string().contains("2176, tx 9152"), "{plan}");
+
+    let plan = jumbo("16KiB").unwrap();
+    assert_eq!(
+        (plan.ports[2].pool.data_room, plan.ports[2].tx_pool),
+        (16384, None)
+    );
+    assert_eq!(jumbo("auto").unwrap().ports[2].pool.data_room, 128 + 9024);
+}
+
+#[test]
+fn data_rooms_out_of_range() {
+    for size in ["600B", "64KiB"] {
+        let text = jumbo(size).unwrap_err().to_string();
+        let expected =
+            "B is out of range: give 640 B..=65535 B, 128 B of headroom included, or `auto`";
+        assert!(
+            text.starts_with("x.yaml:13:16: ports[2].data_room: "),
+            "{text}"
+        );
+        assert!(text.ends_with(expected), "{text}");
+    }
+    assert_eq!(
+        problem(&[("mtu: 1500", "data_room: 1KiB")]),
+        "x.yaml:5:16: ports[0].data_room: 1024 B is too little: what crosses a link stays in one mbuf, and a frame of \
+         the MTU takes 2176 B"
+    );
+}
+
 #[test]
 fn memory_is_summed_over_numa_nodes() {
     let granted = |megabytes: &str| {

@@ -132,10 +132,10 @@ fn what_fits() {
     assert_eq!(plan.eal.lcores, [0, 1]);
     assert!(!plan.eal.huge_pages);
     assert_eq!(plan.ports[0].kind, PortKind::Link { peer: 1 });
-    assert_eq!(plan.ports[0].checksum, ChecksumPlan::Skip);
+    assert_eq!(plan.ports[0].offload, OffloadPlan::default());
     assert_eq!(plan.ports[0].tx_path, TxPathPlan::Scratch);
     assert_eq!(plan.ports[2].kind, PortKind::Device("net_tap0".to_owned()));
-    assert_eq!(plan.ports[2].checksum, ChecksumPlan::Software);
+    assert_eq!((plan.ports[2].burst, plan.ports[2].tx_pool), (32, None));
     assert_eq!(plan.ports[2].tx_path, TxPathPlan::InPlace);
     assert_eq!(plan.ports[2].udp_payload_max, 1452);
     assert_eq!(plan.shards[0].listeners[0].services.len(), 2);

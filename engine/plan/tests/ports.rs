@@ -50,20 +50,77 @@ fn ports() {
         "x.yaml:5:10: ports[0].mtu: 1200 is out of range: an IPv6 MTU here is 1280..=9600"
     );
     assert_eq!(
-        problem(&[("mtu: 1500", "checksum: sometimes")]),
-        "x.yaml:5:15: ports[0].checksum: unknown value `sometimes`; choose one of: auto, software, off"
-    );
-    assert_eq!(
-        problem(&[(
-            "    device: net_tap0\n",
-            "    device: net_tap0\n    checksum: off\n"
-        )]),
-        "x.yaml:12:15: ports[2].checksum: `off` is for links only: frames of a device must carry \
-         UDP checksums (RFC 8200 §8.1); use `auto` or `software`"
-    );
-    assert_eq!(
         problem(&[("mtu: 1500", "rx_descriptors: 1000")]),
         "x.yaml:5:21: ports[0].rx_descriptors: 1000 does not do: give a power of two from 64 to 32768"
+    );
+}
+
+/// What is said of the base's TAP port, or of its left end of a link, with an `offload:`.
+fn offload_problem(port: &str, offload: &str) -> String {
+    let with = format!("  - name: {port}\n    offload: {offload}\n");
+    problem(&[(&format!("  - name: {port}\n"), &with)])
+}
+
+#[test]
+fn offloads_that_make_no_sense() {
+    for (port, offload, expected) in [
+        (
+            "tap",
+            "{ tx_checksum: sometimes }",
+            "x.yaml:11:29: ports[2].offload.tx_checksum: unknown value `sometimes`; choose one of: auto, hardware, \
+             software, off",
+        ),
+        (
+            "tap",
+            "{ rx_checksum: off }",
+            "x.yaml:11:29: ports[2].offload.rx_checksum: `off` is for links only: frames of a device must carry UDP \
+             checksums (RFC 8200 §8.1); use `auto`, `hardware` or `software`",
+        ),
+        (
+            "tap",
+            "{ udp_segmentation: software }",
+            "x.yaml:11:34: ports[2].offload.udp_segmentation: `software` does not do: without the device, each \
+             datagram has a buffer of its own; use `auto`, `hardware` or `off`",
+        ),
+        (
+            "tap",
+            "{ hardware_pacing: off }",
+            "x.yaml:11:33: ports[2].offload.hardware_pacing: `off` does not do: without the device, the engine \
+             paces; use `auto`, `hardware` or `software`",
+        ),
+        (
+            "tap",
+            "{ vlan: 4095 }",
+            "x.yaml:11:22: ports[2].offload.vlan: the VLAN id is out of range: give 1..=4094, or `off`",
+        ),
+        (
+            "tap",
+            "{ vlan: { id: 7, tagging: off } }",
+            "x.yaml:11:40: ports[2].offload.vlan.tagging: `off` does not do: frames of a VLAN have tags; use \
+             `auto`, `hardware` or `software`",
+        ),
+        (
+            "left",
+            "{ tx_checksum: hardware }",
+            "x.yaml:4:29: ports[0].offload.tx_checksum: `hardware` does not do: a link within the process has no \
+             hardware; use `auto`, `software` or `off`",
+        ),
+        (
+            "left",
+            "{ rx_checksum: software }",
+            "x.yaml:4:29: ports[0].offload.rx_checksum: `software`, but `right` at the other end sends no checksums; \
+             give it `offload: { tx_checksum: software }`, too",
+        ),
+    ] {
+        assert_eq!(offload_problem(port, offload), expected, "{offload}");
+    }
+    assert_eq!(
+        problem(&[("mtu: 1500", "checksum: software")]),
+        "x.yaml:5:5: ports[0].checksum: unknown key `checksum`; use `offload: { tx_checksum: …, rx_checksum: … }`"
+    );
+    assert_eq!(
+        problem(&[("mtu: 1500", "burst: 65")]),
+        "x.yaml:5:12: ports[0].burst: 65 is out of range: give 1..=64 frames"
     );
 }
 

@@ -152,6 +152,7 @@ fn shard() -> ShardConfig {
         agents: Vec::new(),
         steering: None,
         reset_key: [7; 32],
+        paced_by_device: false,
         drain_timeout: Duration::from_secs(1),
         counters: Arc::default(),
     }

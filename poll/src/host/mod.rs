@@ -106,10 +106,11 @@ pub struct HostConfig {
     pub mtu: u16,
     /// The UDP ports that datagrams are received on, the same set for all hosts of a port.
     pub udp_ports: UdpPorts,
-    /// Verify UDP checksums in software; off when the device does, or when none are sent. ICMPv6 checksums are always
-    /// verified.
+    /// Verify UDP checksums, in software unless the device has [said](Host::receive_checked) what it thinks of one; off
+    /// where none are sent. ICMPv6 checksums are always verified.
     pub verify_checksums: bool,
-    /// Who computes the UDP checksums of sent datagrams.
+    /// Who computes the UDP checksums of sent datagrams: what is in force on the port. Those of datagrams that waited for
+    /// their neighbour are computed here, if by anybody.
     pub tx_checksum: Checksum,
     /// Entries of the neighbour cache; 1 at least.
     pub neighbours_max: usize,
@@ -310,6 +311,11 @@ impl Host {
     /// Changes whenever [`multicast_macs`](Self::multicast_macs) may have changed.
     pub fn multicast_generation(&self) -> u64 {
         self.multicast_generation
+    }
+
+    /// Who computes the UDP checksums of sent datagrams.
+    pub fn tx_checksum(&self) -> Checksum {
+        self.tx_checksum
     }
 
     /// Which of the hosts of its port it is.

@@ -211,6 +211,8 @@ mod tests {
             source_udp_port: 2,
             ecn: Ecn::NotEct,
             size: 1,
+            segment_size: None,
+            departure: None,
         };
         waiting.park(next_hop, &transmit, A, None, &[byte])
     }

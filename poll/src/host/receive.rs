@@ -4,16 +4,28 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Instant;
 
 use super::{HEARD, Heard, Host, REMEMBERED, Verdict};
+use crate::offload::ChecksumVerdict;
 use crate::transport::Path;
 use crate::wire::{DropReason, MacAddr, Parsed, UdpFrame, parse};
 
 impl Host {
-    /// Takes a received frame.
+    /// Takes a received frame of whose UDP checksum nothing is known.
     #[inline]
     pub fn receive(&mut self, now: Instant, frame: &[u8]) -> Verdict {
+        self.receive_checked(now, frame, ChecksumVerdict::Unknown)
+    }
+
+    /// Takes a received frame, with what the device says of its UDP checksum.
+    #[inline]
+    pub fn receive_checked(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        checksum: ChecksumVerdict,
+    ) -> Verdict {
         // The UDP checksum is verified last: a frame that is not for this host is not worth the work.
         let taken = match parse(frame, false) {
-            Ok(Parsed::Udp(udp)) => self.receive_udp(now, frame, udp),
+            Ok(Parsed::Udp(udp)) => self.receive_udp(now, frame, udp, checksum),
             Ok(Parsed::Icmpv6(headers)) => self.receive_icmpv6(now, frame, &headers),
             Err(reason) => Err(reason),
         };
@@ -36,6 +48,7 @@ impl Host {
         now: Instant,
         frame: &[u8],
         udp: UdpFrame,
+        checksum: ChecksumVerdict,
     ) -> Result<Verdict, DropReason> {
         // Datagrams to groups are of no use to QUIC, and unicast inside a multicast frame would let one frame make
         // every host on the link answer.
@@ -55,7 +68,12 @@ impl Host {
             return Err(DropReason::EmptyDatagram);
         }
         if self.verify_checksums {
-            udp.verify_checksum(frame)?;
+            match checksum {
+                ChecksumVerdict::Good => {}
+                ChecksumVerdict::Bad => return Err(DropReason::BadUdpChecksum),
+                ChecksumVerdict::Unknown => udp.verify_checksum(frame)?,
+                ChecksumVerdict::Unfinished => udp.verify_unfinished_checksum(frame)?,
+            }
         }
         self.hear(now, udp.src, udp.src_mac);
         Ok(Verdict::Udp {

@@ -70,7 +70,8 @@ impl Host {
         Ok(())
     }
 
-    /// Writes the headers of a datagram into the bytes in front of its `payload`, as [`route`](Self::route) said.
+    /// Writes the headers of a datagram into the bytes in front of its `payload`, as [`route`](Self::route) said. A
+    /// payload of several datagrams gets those that a device wants which segments it.
     #[inline]
     pub fn write_headers(
         &self,
@@ -80,7 +81,11 @@ impl Host {
         transmit: &Transmit,
         payload: &[u8],
     ) {
-        self.emit_headers(out, mac, source, transmit, payload, self.tx_checksum);
+        let checksum = match transmit.segment_size {
+            Some(_) => Checksum::Segmented,
+            None => self.tx_checksum,
+        };
+        self.emit_headers(out, mac, source, transmit, payload, checksum);
     }
 
     /// Runs the timers that are due, then writes the next frame of the host's own to the start of `out` and returns its
@@ -180,7 +185,9 @@ impl Host {
                 // No device sees the offload flags of these few.
                 let checksum = match self.tx_checksum {
                     Checksum::Skip => Checksum::Skip,
-                    Checksum::Software | Checksum::PseudoHeader => Checksum::Software,
+                    Checksum::Software | Checksum::PseudoHeader | Checksum::Segmented => {
+                        Checksum::Software
+                    }
                 };
                 let (source, transmit) = (parked.source, &parked.transmit);
                 self.emit_headers(headers, mac, source, transmit, payload, checksum);

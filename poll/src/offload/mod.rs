@@ -10,12 +10,18 @@
 //! grant. That a device *keeps* its word is seen on the wire alone; segmentation has a self-test for that.
 
 mod drivers;
+mod frames;
 mod negotiate;
+mod pacing;
+pub(crate) mod segmentation;
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub use frames::ChecksumVerdict;
+pub(crate) use frames::FrameOffloads;
 pub use negotiate::negotiate;
+pub use pacing::PacingClock;
 
 use crate::wire::Checksum;
 

@@ -115,7 +115,7 @@ struct Pools {
 pub(crate) struct Device {
     pub(crate) info: PortInfo,
     mac: MacAddr,
-    mtu: u16,
+    pub(crate) mtu: u16,
     pools: Pools,
     pub(crate) offloads: Offloads,
     /// What RSS was asked to do. `rte_eth_dev_configure` keeps the pointer to its key, and drivers go back to it when they

@@ -55,6 +55,15 @@ impl Port {
         }
     }
 
+    /// What the device's clock shows, in its own ticks; `None` where it has none that can be read.
+    pub(crate) fn read_clock(&self) -> Option<u64> {
+        let mut ticks = 0;
+        let _turn = control();
+        // SAFETY: as in `link`.
+        let code = unsafe { sys::rte_eth_read_clock(self.device.id(), &mut ticks) };
+        (code == 0).then_some(ticks)
+    }
+
     /// The device's own counters.
     pub fn stats(&self) -> DeviceStats {
         if let Some(nic) = self.nic_stats() {

@@ -37,8 +37,12 @@ drop_reasons! {
     Ipv4 => "ipv4",
     /// An ARP packet; this host speaks IPv6 only.
     Arp => "arp",
-    /// A frame with a VLAN tag that no device took off.
+    /// A frame of a VLAN, on a port that is in none; or a second tag behind the first.
     Vlan => "vlan",
+    /// A frame of no VLAN, on a port that is in one.
+    Untagged => "untagged",
+    /// A frame of another VLAN than the port's.
+    OtherVlan => "other_vlan",
     /// Ethertype IPv6, but the version field is not 6.
     BadVersion => "bad_version",
     /// The UDP length contradicts the IPv6 payload length, or is shorter than a UDP header.
@@ -78,7 +82,7 @@ drop_reasons! {
     Icmpv6Unhandled => "icmpv6_unhandled",
     /// An echo request above the rate that is answered, or a Packet Too Big above the rate that is heeded.
     Icmpv6RateLimited => "icmpv6_rate_limited",
-    /// The frame came in several chained packet buffers: it is larger than a port is set up to receive.
+    /// The frame came in several chained packet buffers, and is larger than the MTU allows, or not as long as it says.
     Chained => "chained",
     /// No packet buffer was free to receive into.
     NoMbuf => "no_mbuf",

@@ -14,6 +14,10 @@ pub enum Checksum {
     /// The device does; the field holds the sum of the pseudo-header, as DPDK asks for
     /// (`rte_ipv6_phdr_cksum`, `RTE_MBUF_F_TX_UDP_CKSUM`).
     PseudoHeader,
+    /// The device does, for each of the datagrams that it cuts the payload into. The field holds the sum of the
+    /// pseudo-header without the length, which the device adds for each (`rte_ipv6_phdr_cksum` with
+    /// `RTE_MBUF_F_TX_UDP_SEG`, as DPDK 23.11 and later have it; what segmenting devices want is older).
+    Segmented,
     /// Nobody does; the field is 0. Only for links inside the process, whose other side does not verify: on a wire,
     /// every IPv6 host drops such a datagram (RFC 8200 §8.1).
     Skip,
@@ -42,7 +46,8 @@ pub struct UdpHeaders {
     pub flow_label: u32,
 }
 
-/// Writes Ethernet, IPv6 and UDP headers for `payload` into `out`, whose bytes belong directly in front of it.
+/// Writes Ethernet, IPv6 and UDP headers for `payload` into `out`, whose bytes belong directly in front of it. Their
+/// lengths are those of the whole payload, also of one that the device will cut into segments.
 ///
 /// `payload` must not exceed 65,527 bytes, the most that the UDP length field can say.
 #[inline]
@@ -85,6 +90,9 @@ pub fn emit_udp_headers(
             }
         }
         Checksum::PseudoHeader => pseudo_header().fold(),
+        Checksum::Segmented => {
+            Sum::of_pseudo_header(headers.src, headers.dst, 0, PROTOCOL_UDP).fold()
+        }
         Checksum::Skip => 0,
     };
     out[60..62].copy_from_slice(&field.to_be_bytes());
@@ -137,13 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn pseudo_header_and_skip() {
+    fn what_the_device_completes_and_skip() {
         let mut out = [0xee; HEADERS];
         emit_udp_headers(&mut out, &HEADERS_OF_TEST, b"stoq", Checksum::PseudoHeader);
         assert_eq!(
             u16::from_be_bytes([out[60], out[61]]),
             0x5b72 + 0x3 + 12 + 17
         );
+        emit_udp_headers(&mut out, &HEADERS_OF_TEST, b"stoq", Checksum::Segmented);
+        assert_eq!(u16::from_be_bytes([out[60], out[61]]), 0x5b72 + 0x3 + 17);
         emit_udp_headers(&mut out, &HEADERS_OF_TEST, b"stoq", Checksum::Skip);
         assert_eq!(out[60..], [0, 0]);
     }

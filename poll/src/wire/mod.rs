@@ -15,12 +15,14 @@ mod emit;
 pub mod icmpv6;
 mod mac;
 mod parse;
+mod vlan;
 
 pub use checksum::Sum;
 pub use drop_reason::{DropCounters, DropReason};
 pub use emit::{Checksum, UdpHeaders, emit_udp_headers};
 pub use mac::{MacAddr, ParseMacError};
 pub use parse::{Icmpv6Frame, Parsed, UdpFrame, parse};
+pub use vlan::{cover_tag, insert_tag, tag_of, vlan_id};
 
 use std::net::Ipv6Addr;
 

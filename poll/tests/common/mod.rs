@@ -21,8 +21,8 @@ use poll::offload::OffloadConfig;
 use poll::wire::icmpv6::{Icmpv6Headers, Message, ND_HOP_LIMIT, emit};
 use poll::wire::{Checksum, MacAddr, Parsed, UdpHeaders, emit_udp_headers, parse, solicited_node};
 use poll::{
-    Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig, QueuePair, Relay,
-    Transmit, Transport, TxPath, link, relay,
+    BURST_DEFAULT, Datagram, Eal, Ecn, Lane, LaneConfig, LaneCounters, Path, Port, PortConfig,
+    QueuePair, Relay, Transmit, Transport, TxPath, link, relay,
 };
 
 /// The address of the hosts under test, and that of the other end.
@@ -92,7 +92,12 @@ impl Transport for Probe {
         self.0.borrow_mut().received.push(received);
     }
 
-    fn transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit(
+        &mut self,
+        _now: Instant,
+        buf: &mut Vec<u8>,
+        _segments_max: usize,
+    ) -> Option<Transmit> {
         let mut script = self.0.borrow_mut();
         let (destination, payload) = script.to_send.pop_front()?;
         script.pulled += 1;
@@ -103,6 +108,8 @@ impl Transport for Probe {
             source_udp_port: UDP_PORT,
             ecn: Ecn::Ect0,
             size: payload.len(),
+            segment_size: None,
+            departure: None,
         })
     }
 
@@ -247,6 +254,9 @@ pub fn lane_config([pool, rx_pool]: [Mempool; 2], setup: Setup, relay: Relay) ->
         rx_copybreak: 256,
         pool_low_mark: setup.pool_low_mark,
         udp_payload_max: 1452,
+        segments_max: 1,
+        clock: None,
+        burst: BURST_DEFAULT,
         relay: Some(relay),
     }
 }

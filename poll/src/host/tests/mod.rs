@@ -169,6 +169,8 @@ fn transmit_to(destination: &str) -> Transmit {
         source_udp_port: UDP_PORT,
         ecn: Ecn::Ect0,
         size: 5,
+        segment_size: None,
+        departure: None,
     }
 }
 

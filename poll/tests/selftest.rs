@@ -1,0 +1,281 @@
+//! The self-test on real ports: it finds what keeps its word, what lies, and what says nothing. One process, one EAL: one
+//! test.
+
+use std::time::{Duration, Instant};
+
+use hugepages::{Mempool, MempoolConfig};
+use poll::offload::{Mode, OffloadConfig, PacingClock, Vlan};
+use poll::selftest::{Finding, TestEnd, Verdict, run, segmentation};
+use poll::{Eal, LinkEnd, NicConfig, Port, PortConfig, WireConfig, emulated, link};
+
+const PATIENCE: Duration = Duration::from_millis(200);
+
+#[test]
+fn offloads_are_seen_on_the_wire() {
+    let socket = format!("stoq-selftest-{}", std::process::id());
+    let vdevs = [
+        "--vdev=net_null0".to_owned(),
+        format!("--vdev=net_memif0,role=server,id=0,socket={socket}"),
+        format!("--vdev=net_memif1,role=client,id=0,socket={socket}"),
+    ];
+    let arguments = "-l 0 --no-huge -m 256 --no-pci --no-shconf --no-telemetry --log-level=4";
+    let arguments = arguments.split(' ').map(String::from).chain(vdevs);
+    let eal = Eal::start(&arguments.collect::<Vec<_>>()).expect("EAL starts without huge pages");
+    let pools = Pools::new(&eal);
+    a_link_offers_nothing_and_passes_frames(&eal, pools);
+    an_honest_nic_does_everything(&eal, pools);
+    a_nic_that_fragments_is_found_out(&eal, pools);
+    losses_and_delays_are_no_lies(&eal, pools);
+    a_cut_cable_gives_no_answer(&eal, pools);
+    a_device_from_which_nothing_comes_back(&eal, pools);
+    both_roles_of_memif(&eal, pools);
+    eal.cleanup()
+        .expect("every port is closed, every mbuf at home");
+}
+
+/// What all ports here share: mbufs for ordinary frames, and for what is to be cut.
+#[derive(Clone, Copy)]
+struct Pools {
+    rx: Mempool,
+    tx: Mempool,
+}
+
+impl Pools {
+    fn new(eal: &Eal) -> Self {
+        let pool = |name: &str, data_room| {
+            let config = MempoolConfig {
+                name: name.to_owned(),
+                mbufs: 511,
+                cache: 0,
+                data_room,
+                numa_node: None,
+            };
+            Mempool::create(eal.up(), &config).expect("a pool")
+        };
+        Self {
+            rx: pool("rx", 128 + 2048),
+            tx: pool("tx", 128 + 32_768),
+        }
+    }
+
+    fn config(self, mtu: u16, queues: u16, offload: OffloadConfig) -> PortConfig {
+        PortConfig {
+            mtu,
+            queues,
+            rx_descriptors: 256,
+            tx_descriptors: 256,
+            pool: self.rx,
+            tx_pool: self.tx,
+            rss_key: None,
+            offload,
+        }
+    }
+
+    fn end(self, eal: &Eal, (port, queues): LinkEnd) -> TestEnd {
+        let clock = port
+            .offloads()
+            .pacing
+            .then(|| PacingClock::new(eal.up(), &port));
+        TestEnd {
+            clock: clock.flatten(),
+            port,
+            queues,
+            pool: self.tx,
+        }
+    }
+}
+
+/// Everything that is offered.
+fn all() -> OffloadConfig {
+    OffloadConfig {
+        vlan: Some(Vlan {
+            id: 100,
+            mode: Mode::Auto,
+        }),
+        ..OffloadConfig::default()
+    }
+}
+
+fn verdicts(findings: &[Finding]) -> Vec<(&'static str, Verdict)> {
+    findings.iter().map(|f| (f.offload, f.verdict)).collect()
+}
+
+fn of<'a>(findings: &'a [Finding], offload: &str) -> &'a Finding {
+    let found = findings.iter().find(|finding| finding.offload == offload);
+    found.expect("every offload is in the findings")
+}
+
+fn a_link_offers_nothing_and_passes_frames(eal: &Eal, pools: Pools) {
+    let config = pools.config(1500, 1, OffloadConfig::default());
+    let ends = link(eal, ["selflink0", "selflink1"], [&config; 2]).expect("a link");
+    let mut ends = ends.map(|end| pools.end(eal, end));
+    let findings = run(&mut ends, PATIENCE, &mut |_| {});
+    assert_eq!(
+        of(&findings, "frames").verdict,
+        Verdict::Ok,
+        "{findings:#?}"
+    );
+    assert_eq!(
+        of(&findings, "scatter").verdict,
+        Verdict::Ok,
+        "{findings:#?}"
+    );
+    for offload in [
+        "tx_checksum",
+        "udp_segmentation",
+        "vlan_insert",
+        "hardware_pacing",
+    ] {
+        assert_eq!(
+            of(&findings, offload).verdict,
+            Verdict::NotOffered,
+            "{offload}"
+        );
+    }
+}
+
+/// Runs the self-test over two emulated NICs.
+fn on_nics(eal: &Eal, pools: Pools, names: [&str; 2], nics: [NicConfig; 2]) -> Vec<Finding> {
+    let config = pools.config(9000, 4, all());
+    let (ends, mut emulation) =
+        emulated(eal, names, [&config; 2], nics).expect("two emulated NICs");
+    let mut ends = ends.map(|end| pools.end(eal, end));
+    run(&mut ends, PATIENCE, &mut |now: Instant| {
+        emulation.step(now);
+    })
+}
+
+fn an_honest_nic_does_everything(eal: &Eal, pools: Pools) {
+    let findings = on_nics(
+        eal,
+        pools,
+        ["honest0", "honest1"],
+        [NicConfig::default(), NicConfig::default()],
+    );
+    assert_eq!(findings.len(), 18);
+    for finding in &findings {
+        assert_eq!(finding.verdict, Verdict::Ok, "{finding:?}");
+    }
+    assert_eq!(
+        of(&findings, "udp_segmentation").seen,
+        "4 datagrams, sums right"
+    );
+    assert_eq!(
+        of(&findings, "scatter").seen,
+        "9000 bytes whole, in mbufs: 5"
+    );
+}
+
+fn a_nic_that_fragments_is_found_out(eal: &Eal, pools: Pools) {
+    let liar = NicConfig {
+        fragments: true,
+        ..NicConfig::default()
+    };
+    let findings = on_nics(
+        eal,
+        pools,
+        ["liar0", "honest2"],
+        [liar, NicConfig::default()],
+    );
+    let lies: Vec<_> = findings
+        .iter()
+        .filter(|f| f.verdict == Verdict::Lies)
+        .collect();
+    assert_eq!(lies.len(), 1, "{lies:#?}");
+    assert_eq!(
+        (lies[0].port.as_str(), lies[0].offload),
+        ("liar0", "udp_segmentation")
+    );
+    assert!(lies[0].seen.ends_with("IPv6 fragments"), "{}", lies[0].seen);
+
+    // The same alone, as at start.
+    let config = pools.config(1500, 1, all());
+    let liar = NicConfig {
+        fragments: true,
+        ..NicConfig::default()
+    };
+    let (ends, mut emulation) = emulated(
+        eal,
+        ["liar1", "honest3"],
+        [&config; 2],
+        [liar, NicConfig::default()],
+    )
+    .expect("two emulated NICs");
+    let mut ends = ends.map(|end| pools.end(eal, end));
+    let mut alone = |from| {
+        segmentation(&mut ends, from, PATIENCE, &mut |now| {
+            emulation.step(now);
+        })
+        .verdict
+    };
+    assert_eq!([alone(0), alone(1)], [Verdict::Lies, Verdict::Ok]);
+}
+
+fn losses_and_delays_are_no_lies(eal: &Eal, pools: Pools) {
+    let nic = NicConfig {
+        wire: WireConfig {
+            loss: 0.05,
+            delay: Duration::from_millis(2),
+            seed: 3,
+            ..WireConfig::default()
+        },
+        ..NicConfig::default()
+    };
+    let findings = on_nics(eal, pools, ["lossy0", "lossy1"], [nic.clone(), nic]);
+    for finding in &findings {
+        assert_eq!(finding.verdict, Verdict::Ok, "{finding:?}");
+    }
+}
+
+fn a_cut_cable_gives_no_answer(eal: &Eal, pools: Pools) {
+    let nic = NicConfig {
+        wire: WireConfig {
+            loss: 1.0,
+            ..WireConfig::default()
+        },
+        ..NicConfig::default()
+    };
+    let findings = on_nics(eal, pools, ["cut0", "cut1"], [nic.clone(), nic]);
+    assert!(
+        findings.iter().all(|f| f.verdict == Verdict::NoAnswer),
+        "{:?}",
+        verdicts(&findings)
+    );
+}
+
+/// `net_null` swallows frames, and makes others from nothing, which are none of ours.
+fn a_device_from_which_nothing_comes_back(eal: &Eal, pools: Pools) {
+    let config = pools.config(1500, 1, OffloadConfig::default());
+    let end = Port::open(eal, "net_null0", &config).expect("the null device opens");
+    let findings = run(&mut [pools.end(eal, end)], PATIENCE, &mut |_| {});
+    let frames = of(&findings, "frames");
+    assert_eq!(
+        (frames.verdict, &*frames.seen),
+        (Verdict::NoAnswer, "nothing arrived")
+    );
+}
+
+fn both_roles_of_memif(eal: &Eal, pools: Pools) {
+    let config = pools.config(1500, 1, OffloadConfig::default());
+    let ends = ["net_memif0", "net_memif1"]
+        .map(|name| Port::open(eal, name, &config).expect("a memif port opens"));
+    for (port, _) in &ends {
+        let link = port.wait_for_link(Duration::from_secs(5), || false);
+        assert!(link.up, "both roles of memif in one process");
+    }
+    let mut ends = ends.map(|end| pools.end(eal, end));
+    let findings = run(&mut ends, PATIENCE, &mut |_| {});
+    assert_eq!(
+        of(&findings, "frames").verdict,
+        Verdict::Ok,
+        "{findings:#?}"
+    );
+    assert_eq!(
+        of(&findings, "udp_segmentation").verdict,
+        Verdict::NotOffered
+    );
+    assert!(
+        findings.iter().all(|f| f.verdict != Verdict::Lies),
+        "{findings:#?}"
+    );
+}
