@@ -268,6 +268,22 @@ fn a_card_of_the_kernel_is_to_be_bound() {
 }
 
 #[test]
+fn an_e810_needs_its_package() {
+    let made = Made::server();
+    made.file("sys/bus/pci/devices/0000:3b:00.0/vendor", "0x8086")
+        .file("sys/bus/pci/devices/0000:3b:00.0/device", "0x1592");
+    let words = ["0000:3b:00.0 is an E810", "linux-firmware"];
+    assert_finding(
+        &made.examine(&subject()),
+        "DDP package",
+        Verdict::Problem,
+        &words,
+    );
+    made.file("lib/firmware/intel/ice/ddp/ice.pkg.xz", "");
+    assert_eq!(made.examine(&subject()).problems, 0);
+}
+
+#[test]
 fn the_way_to_the_machine_is_not_cut_off() {
     let made = Made::server();
     made.bound_to("ice");
