@@ -23,6 +23,7 @@ mod metrics;
 mod peers_alone;
 mod quinn_over_tap;
 mod raw_over_tap;
+mod selftest;
 mod terminal;
 mod top;
 mod two_queues;
