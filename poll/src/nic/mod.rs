@@ -90,7 +90,7 @@ pub fn emulated(
     Ok(([first_end, second_end], emulation))
 }
 
-/// Two emulated NICs and the wire between them. See the [module](self).
+/// Two emulated NICs and the wire between them. Made by [`emulated`], moved by whoever steps it.
 #[derive(Debug)]
 pub struct Emulation {
     clock: NicClock,
