@@ -34,10 +34,15 @@ peers: venv ## only the tests of the engine as a process: peers, devices, bad in
 	$(CARGO) test --all-features --test system
 
 # The other stacks bring TLS libraries of their own to compile; nothing else in this file builds them.
-bench: setup ## the engine beside quinn, quiche and s2n-quic: a table, target/bench/report.json, docs/benchmarks/*.svg (20 minutes; QUICK=1: 2)
+bench: setup ## the engine beside quinn, quiche and s2n-quic: a table, its report, pictures in docs/benchmarks/ (20 minutes; QUICK=1: 2)
 	@scripts/setup-bench.sh
 	$(CARGO) build --release -p stoq -p bench -p bench-peers --bin engine --bin scale --bin field --bin peer
-	$(TARGET)/release/field $(if $(QUICK),--quick,--plots docs/benchmarks)
+ifdef QUICK
+	$(TARGET)/release/field --quick
+else
+	$(TARGET)/release/field --plots docs/benchmarks
+	$(TARGET)/release/field markdown --report $(TARGET)/bench/report.json --into docs/benchmarks.md
+endif
 
 bench-all: bench ## the same, then micro-benchmarks, the engine against its ceilings, at scale, and its API (40 minutes more)
 	$(CARGO) bench -p bench

@@ -16,6 +16,7 @@ mod bare_metal;
 mod device_trouble;
 mod devices;
 mod doctor;
+mod emulated;
 mod http3_over_tap;
 mod loopback;
 mod metrics;

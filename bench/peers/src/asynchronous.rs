@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Bytes of a request that has no more than its header.
 const HEADER: usize = 8;
 
+/// Counts handshakes that were not resumed.
+pub type FullHandshakes = Arc<AtomicU64>;
+
 /// Where connections come from.
 pub trait Dialer: Clone + Send + Sync + 'static {
     /// What it makes.
@@ -45,6 +48,11 @@ pub trait Connection: Client {
 
     /// UDP payload of a full datagram now, bytes; nothing where the stack does not tell.
     fn udp_payload(&self) -> Option<u16>;
+
+    /// What is not as it should be, where the stack tells.
+    fn oddity(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Ends it.
     fn close(&self);
@@ -72,9 +80,12 @@ async fn work<D: Dialer>(spec: &ClientSpec, dialer: D) -> Result<Figures, Box<dy
             let usage = Usage::now(spec);
             let mut figures = tasks::run(terms, &connections).await;
             usage.add_cpu_by_bytes(&mut figures);
-            if let Some(bytes) = connections.first().and_then(Connection::udp_payload) {
+            let first = connections.first();
+            if let Some(bytes) = first.and_then(Connection::udp_payload) {
                 figures.add("UDP payload", "B", f64::from(bytes));
             }
+            let oddity = first.and_then(Connection::oddity);
+            figures.problems.extend(oddity.map(str::to_owned));
             Ok(figures)
         }
         Work::Handshakes | Work::Resumed => Ok(handshakes(&load, work, dialer).await),
@@ -240,6 +251,3 @@ async fn echo_datagrams(
 fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
     recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Counts handshakes that were not resumed.
-pub type FullHandshakes = Arc<AtomicU64>;

@@ -75,7 +75,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
             match stack {
                 Stack::Quinn => quinn::serve(&spec),
                 Stack::Quiche => quiche::server::serve(&spec),
-                Stack::S2nQuic => s2n::serve(&spec),
+                Stack::S2nQuic => s2n::server::serve(&spec),
             }
         }
         Command::Client { stack, spec } => {
@@ -83,7 +83,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
             let found = match stack {
                 Stack::Quinn => quinn::run(&spec),
                 Stack::Quiche => quiche::client::run(&spec),
-                Stack::S2nQuic => s2n::run(&spec),
+                Stack::S2nQuic => s2n::client::run(&spec),
             };
             report::print(&found?)
         }

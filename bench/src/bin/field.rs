@@ -13,16 +13,17 @@ use bench::field::case::Case;
 use bench::field::peer_way::{Place, make_identity};
 use bench::field::schedule::{Schedule, Step};
 use bench::field::way::{Medium, Stack, Way};
-use bench::field::{engine_way, peer_way, plot, table};
+use bench::field::{engine_way, peer_way, plot, table, wire};
 use bench::report::Report;
 use bench::scale::figures::Figures;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// What no cell says anything about.
-const NOT_MEASURED: [&str; 5] = [
+const NOT_MEASURED: [&str; 6] = [
     "a NIC: nothing leaves this machine",
     "more than two CPUs; both ends share one machine, and with kernel sockets the kernel's work is done on the CPU of either",
     "handshakes and connections at rest over anything but loopback and a link: the engine's clients connect once",
+    "datagrams of 8952 bytes over memif: its driver takes frames of 1518 (DPDK 22.11)",
     "loss, and paths longer than a queue",
     "quinn and s2n-quic with several threads: each end has one CPU, as an lcore has",
 ];
@@ -48,11 +49,14 @@ enum What {
         #[arg(long)]
         plots: PathBuf,
     },
-    /// Prints a report as Markdown.
+    /// Prints a report as Markdown, or writes it into a page.
     Markdown {
         /// The report.
         #[arg(long)]
         report: PathBuf,
+        /// A page with the lines `<!-- field: begin -->` and `<!-- field: end -->`: what is between them is replaced.
+        #[arg(long)]
+        into: Option<PathBuf>,
     },
     /// Adds what `engine run --json` printed to a report, which is made if there is none.
     Add {
@@ -104,9 +108,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         None => compare(&cli.options),
         Some(What::Plot { report, plots }) => draw(report, plots),
-        Some(What::Markdown { report }) => Report::read(report)
-            .map(|report| print!("{}", table::markdown(&report)))
-            .map_err(Into::into),
+        Some(What::Markdown { report, into }) => markdown(report, into.as_deref()),
         Some(What::Add {
             report,
             engine,
@@ -125,6 +127,7 @@ fn main() -> ExitCode {
 
 fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     let place = place()?;
+    wire::remove_stale();
     let (rounds, seconds) = match options.quick {
         true => (1, 0.4),
         false => (options.rounds, options.seconds),
@@ -252,6 +255,18 @@ fn draw(report: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
         println!("{}", file.display());
     }
     Ok(())
+}
+
+fn markdown(report: &Path, into: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let text = table::markdown(&Report::read(report)?);
+    let Some(page) = into else {
+        print!("{text}");
+        return Ok(());
+    };
+    let old = std::fs::read_to_string(page)?;
+    let new = table::replace_between_marks(&old, &text);
+    let new = new.ok_or_else(|| format!("{} has no lines {:?}", page.display(), table::MARKS))?;
+    Ok(std::fs::write(page, new)?)
 }
 
 fn add(path: &Path, engine: &Path, case: Case, medium: &str) -> Result<(), Box<dyn Error>> {

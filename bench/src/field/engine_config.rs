@@ -109,9 +109,8 @@ shards:
                     "client"
                 };
                 let socket = self.folder.join("memif.sock");
-                // A frame of any MTU fits one buffer.
                 let vdev = format!(
-                    "net_memif0,role={role},socket={},socket-abstract=no,rsize=10,bsize=10240",
+                    "net_memif0,role={role},socket={},socket-abstract=no,rsize=10",
                     socket.display()
                 );
                 ("net_memif0", vdev)
@@ -184,5 +183,57 @@ run:
 "#,
             self.warm_up.as_millis()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+    use stoq::config::Config;
+    use stoq::plan::{Given, Plan};
+    use stoq::run::TlsChecks;
+
+    use super::*;
+    use crate::field::peer_way::make_identity;
+    use crate::field::way::{Stack, Way};
+
+    fn check(yaml: String) {
+        let file = Path::new("field.yaml");
+        let given = Given {
+            cpus: vec![0, 1],
+            ..Given::default()
+        };
+        let planned = Config::parse(file, yaml.clone())
+            .and_then(|(config, source)| Plan::new(&config, &source, &given, &TlsChecks));
+        assert!(planned.is_ok(), "{:?}\n{yaml}", planned.err());
+    }
+
+    #[test]
+    fn the_engine_takes_every_configuration() {
+        let folder = std::env::temp_dir().join(format!("stoq-field-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        make_identity(&folder).unwrap();
+        let engine = |way: &Way| way.stack == Stack::Engine;
+        for way in Way::all().into_iter().filter(engine) {
+            for &case in Case::value_variants() {
+                let setting = Setting {
+                    medium: way.medium,
+                    case,
+                    load: case.load(1.0, false),
+                    folder: &folder,
+                    warm_up: Duration::from_millis(500),
+                };
+                if !way.runs(case) || case == Case::Idle {
+                    continue;
+                }
+                if way.medium == Medium::Link {
+                    check(setting.link());
+                } else {
+                    check(setting.server());
+                    check(setting.client());
+                }
+            }
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::FontTransform;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::case::{Better, Case, Row};
 use super::table::{number, summary};
-use super::way::{Medium, SECTIONS, Section, Stack, Way};
+use super::way::{SECTIONS, Section, Stack, Way};
 use crate::report::Report;
 use crate::samples::Summary;
 
@@ -163,6 +163,10 @@ fn draw_panel(
         .axis_style(GREY)
         .label_style((FONT, 11).into_font().color(&GREY))
         .draw()?;
+    let text = |side| {
+        let style = TextStyle::from((FONT, 12).into_font()).color(&INK);
+        style.pos(Pos::new(side, VPos::Center))
+    };
     // The first way is the uppermost bar.
     for (place, (way, summary)) in bars.iter().rev().enumerate() {
         let middle = place as f64 + 0.5;
@@ -171,31 +175,19 @@ fn draw_panel(
         chart.draw_series([Rectangle::new(bar, color.filled())])?;
         let spread = [(summary.min, middle), (summary.max, middle)];
         chart.draw_series([PathElement::new(spread, INK.stroke_width(2))])?;
-        let value = format!("  {}", number(row.unit, summary.median));
-        let text = TextStyle::from((FONT, 12).into_font()).color(&INK);
-        let left = text.pos(plotters::style::text_anchor::Pos::new(
-            plotters::style::text_anchor::HPos::Left,
-            plotters::style::text_anchor::VPos::Center,
-        ));
-        chart.draw_series([Text::new(value, (summary.max, middle), left)])?;
+        let value = number(row.unit, summary.median);
+        let beside =
+            EmptyElement::at((summary.max, middle)) + Text::new(value, (6, 0), text(HPos::Left));
+        chart.draw_series([beside])?;
         let (_, y) = chart.backend_coord(&(0.0, middle));
-        let right = TextStyle::from((FONT, 12).into_font().transform(FontTransform::None))
-            .color(&INK)
-            .pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Right,
-                plotters::style::text_anchor::VPos::Center,
-            ));
         let top = area.get_base_pixel().1;
-        area.draw(&Text::new(name(*way), (NAMES as i32, y - top), right))?;
+        area.draw(&Text::new(
+            way.title(),
+            (NAMES as i32, y - top),
+            text(HPos::Right),
+        ))?;
     }
     Ok(())
-}
-
-fn name(way: Way) -> String {
-    match way.medium {
-        Medium::Loopback | Medium::Veth | Medium::VethCut => way.stack.to_string(),
-        medium => format!("engine, {}", medium.title()),
-    }
 }
 
 /// As people write it.

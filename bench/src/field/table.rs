@@ -5,11 +5,13 @@ use std::fmt::Write;
 use clap::ValueEnum;
 
 use super::case::{Better, Case, Row};
-use super::way::{Medium, SECTIONS, Section, Stack, Way};
+use super::way::{SECTIONS, Section, Stack, Way};
 use crate::api::table::aligned;
 use crate::report::{Cell, Report};
 use crate::samples::Summary;
 
+/// Between these lines of a page stands what [`markdown`] makes.
+pub const MARKS: [&str; 2] = ["<!-- field: begin -->", "<!-- field: end -->"];
 /// What stands where nothing is to be measured.
 const NOTHING: &str = "-";
 
@@ -87,6 +89,14 @@ pub fn markdown(report: &Report) -> String {
     text
 }
 
+/// `page` with `text` between the [`MARKS`]; nothing if it has none.
+pub fn replace_between_marks(page: &str, text: &str) -> Option<String> {
+    let [begin, end] = MARKS;
+    let (before, rest) = page.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{text}{end}{after}"))
+}
+
 fn conditions(report: &Report) -> String {
     let mut text = String::new();
     for machine in &report.machines {
@@ -123,7 +133,7 @@ fn conditions(report: &Report) -> String {
 fn lines(report: &Report, section: &Section) -> Option<Vec<Vec<String>>> {
     let ways = section.ways();
     let mut heads = vec!["".to_owned(), "unit".to_owned()];
-    heads.extend(ways.iter().map(|way| head(*way)));
+    heads.extend(ways.iter().map(|way| way.title()));
     heads.extend(["best of the others", "engine by it"].map(str::to_owned));
     let mut lines = vec![heads];
     for &case in Case::value_variants() {
@@ -142,13 +152,6 @@ fn lines(report: &Report, section: &Section) -> Option<Vec<Vec<String>>> {
         }
     }
     (lines.len() > 1).then_some(lines)
-}
-
-fn head(way: Way) -> String {
-    match way.medium {
-        Medium::Loopback | Medium::Veth | Medium::VethCut => way.stack.to_string(),
-        medium => format!("engine, {}", medium.title()),
-    }
 }
 
 /// The best of the other stacks, and by what factor the engine's figure is its own. For times as for rates, what is above 1
@@ -171,7 +174,7 @@ fn verdict(report: &Report, case: Case, row: &Row, ways: &[Way]) -> [String; 2] 
     [name, ratio]
 }
 
-fn cell<'a>(report: &'a Report, case: Case, way: Way) -> Option<&'a Cell> {
+fn cell(report: &Report, case: Case, way: Way) -> Option<&Cell> {
     report.cell(
         &case.to_string(),
         &way.stack.to_string(),
@@ -217,7 +220,8 @@ fn notes(report: &Report) -> String {
     for cell in &report.cells {
         let (case, stack, medium) = (&cell.case, &cell.stack, &cell.medium);
         for failure in &cell.failures {
-            let failure = failure.lines().collect::<Vec<_>>().join(" / ");
+            // The file has all of it; the reason stands at the end of a log.
+            let failure = failure.lines().next_back().unwrap_or_default();
             let _ = writeln!(text, "  failed: {case}, {stack} over {medium}: {failure}");
         }
     }
@@ -232,6 +236,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::field::way::Medium;
     use crate::scale::figures::Figures;
 
     fn report() -> Report {
@@ -260,7 +265,7 @@ mod tests {
             "bulk-1452",
             "quiche",
             "loopback",
-            Err("it\nbroke".to_owned()),
+            Err("its log:\nit broke".to_owned()),
         );
         report
     }
@@ -291,10 +296,22 @@ mod tests {
                 .unwrap();
             assert!(line.contains("failed"), "{line}");
             assert!(
-                text.contains("failed: bulk-1452, quiche over loopback: it / broke"),
+                text.contains("failed: bulk-1452, quiche over loopback: it broke"),
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_page_keeps_what_is_outside_of_the_marks() {
+        let page = "above\n<!-- field: begin -->\nold\n<!-- field: end -->\nbelow\n";
+        let new = replace_between_marks(page, "new\n").unwrap();
+        assert_eq!(
+            new,
+            "above\n<!-- field: begin -->\nnew\n<!-- field: end -->\nbelow\n"
+        );
+        assert_eq!(replace_between_marks(&new, "new\n"), Some(new.clone()));
+        assert_eq!(replace_between_marks("above\n", "new\n"), None);
     }
 
     #[test]

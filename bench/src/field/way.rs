@@ -104,13 +104,24 @@ impl Way {
         peers.chain(engine).collect()
     }
 
+    /// How it is called within its section, which says what the packets of the other stacks cross.
+    pub fn title(self) -> String {
+        match self.stack {
+            Stack::Engine => format!("engine, {}", self.medium.title()),
+            stack => stack.to_string(),
+        }
+    }
+
     /// Whether a case is measured this way.
     pub fn runs(self, case: Case) -> bool {
         let peer = self.stack != Stack::Engine;
         match self.medium {
             Medium::Loopback | Medium::Link => true,
-            // The engine's clients make connections once.
-            Medium::Memif => !matches!(case, Case::Handshakes | Case::Resumed | Case::Idle),
+            // The engine's clients make connections once, and the driver takes frames of 1518 bytes (DPDK 22.11).
+            Medium::Memif => !matches!(
+                case,
+                Case::Handshakes | Case::Resumed | Case::Idle | Case::Bulk8952
+            ),
             Medium::Veth | Medium::VethCut | Medium::AfPacket | Medium::AfXdp => {
                 matches!(
                     case,
@@ -131,7 +142,7 @@ impl Way {
 }
 
 impl Medium {
-    /// How a column is headed.
+    /// How tables and pictures call it.
     pub fn title(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
@@ -17,6 +18,10 @@ pub const SERVER: &str = "fd00:5701::1";
 pub const CLIENT: &str = "fd00:5701::2";
 /// The interface in each namespace of a veth pair.
 pub const INTERFACE: &str = "wire";
+/// The interface that joins TAP interfaces.
+const BRIDGE: &str = "bridge";
+/// How the names of namespaces begin; the number of the process that made it follows, then one of its own.
+const PREFIX: &str = "stoq-field-";
 /// How long an interface may take to appear.
 const APPEAR_MAX: Duration = Duration::from_secs(10);
 /// Time between two looks for it.
@@ -64,6 +69,7 @@ impl Wire {
                 "type",
                 "veth",
                 "peer",
+                "name",
                 INTERFACE,
                 "netns",
                 &client.name,
@@ -154,8 +160,25 @@ impl Wire {
     }
 }
 
-/// The interface that joins others.
-const BRIDGE: &str = "bridge";
+/// Removes namespaces of runs that were interrupted.
+pub fn remove_stale() {
+    let entries = std::fs::read_dir("/run/netns")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let Some((process, _)) = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once('-'))
+        else {
+            continue;
+        };
+        if !Path::new("/proc").join(process).exists() {
+            // One that cannot be removed is in nobody's way.
+            let _ = run("ip", ["netns", "delete", &name]);
+        }
+    }
+}
 
 struct Namespace {
     name: String,
@@ -165,7 +188,7 @@ impl Namespace {
     fn new() -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("stoq-field-{}-{number}", std::process::id());
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         run("ip", ["netns", "add", &name])?;
         let namespace = Self { name };
         namespace.ip(["link", "set", "lo", "up"])?;

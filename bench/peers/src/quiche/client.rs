@@ -221,6 +221,8 @@ struct State {
     streams: HashMap<u64, (Instant, u64)>,
     /// The next stream to open.
     next: u64,
+    /// Bytes of the first request that waits which were sent: the congestion window had no room for more.
+    sent: usize,
 }
 
 /// What all connections do.
@@ -283,21 +285,21 @@ impl Client {
         self.begun && self.recorder.is_over()
     }
 
-    /// Sends requests that wait, as far as the peer permits streams.
-    fn send(&mut self, connection: &mut Connection, state: &mut State) {
+    /// Sends requests that wait, as far as the peer permits streams and the congestion window bytes.
+    fn send(&self, connection: &mut Connection, state: &mut State) {
         while let Some(&issued) = state.waiting.front() {
-            match connection.stream_send(state.next, &self.request, true) {
-                Ok(sent) if sent == self.request.len() => {
-                    state.streams.insert(state.next, (issued, 0));
-                    state.next += 4;
-                    state.waiting.pop_front();
-                }
-                Ok(_) => {
-                    self.recorder.fail("a request was sent in part".to_owned());
-                    return;
-                }
-                Err(_) => return, // It is tried again when something has come.
+            let rest = &self.request[state.sent..];
+            let Ok(sent) = connection.stream_send(state.next, rest, true) else {
+                return; // It is tried again when something has come.
+            };
+            state.sent += sent;
+            if state.sent < self.request.len() {
+                return; // As above.
             }
+            state.streams.insert(state.next, (issued, 0));
+            state.next += 4;
+            state.sent = 0;
+            state.waiting.pop_front();
         }
     }
 
