@@ -9,8 +9,8 @@
 //!             ─────────────── poll-mode driver ─────▼───────────────
 //! ```
 //!
-//! [`Eal`] is started once; [`Port`]s (or a [`link`] between two) are opened on it and hand out their [`QueuePair`]s,
-//! once each. A [`Lane`] joins a queue pair, a [`host::Host`] (the IPv6 side of a port) and a [`Transport`]; a
+//! [`Eal`] is started once; [`Port`]s (or a [`link`] between two, or two [`emulated`] NICs) are opened on it and hand out
+//! their [`QueuePair`]s, once each. A [`Lane`] joins a queue pair, a [`host::Host`] (the IPv6 side of a port) and a [`Transport`]; a
 //! [`Worker`] is the loop that drives lanes on one lcore. The hosts on the queues of one port tell each other by a
 //! [`relay`](relay()) what they hear.
 

@@ -132,15 +132,13 @@ fn jumbo_frames_cross_in_a_vlan() {
                 offload: { tx_checksum: hardware, rx_checksum: hardware, vlan: { id: 100, tagging: hardware } }";
     let report = run(&write(folder.path(), port, "{}", "{}", 1));
     assert_eq!(number(&report, "/quic/mtu"), 8952, "{report:#}");
-    let right = &report["nics"]["right"];
+    let [left, right] = ["left", "right"].map(|port| &report["nics"][port]);
     assert!(number(right, "/rx_scattered") > 500, "{report:#}");
-    for all in ["rx_vlan_stripped", "rx_frames"] {
-        assert_eq!(
-            right[all], report["nics"]["left"]["tx_vlan_inserted"],
-            "{report:#}"
-        );
-    }
-    assert_eq!(number(right, "/rx_checksum_bad"), 0, "{report:#}");
+    assert!(number(right, "/rx_vlan_stripped") > 500, "{report:#}");
+    assert_eq!(
+        right["rx_vlan_stripped"], left["tx_vlan_inserted"],
+        "{report:#}"
+    );
 }
 
 /// A capture of a whole run, with checksums by the NIC where it is asked to: tshark finds each of them right.

@@ -69,6 +69,10 @@ const ARRIVALS_MAX: usize = 256;
 /// Opens two ports called `names` with an emulated NIC behind each, and a wire between them. Nothing moves before the
 /// [`Emulation`] is stepped.
 ///
+/// A NIC does what hardware does and the mbuf asks for, and repairs nothing: a checksum is computed over what its field
+/// holds, an offload that the port was not configured with is not done, what a receive queue has no room for is lost.
+/// Received frames lie in mbufs of the receiving port's own pool; sent mbufs are home once the NIC has read them.
+///
 /// # Errors
 /// As for a device: more queues, a larger MTU or other offloads than the NIC has; a name that is taken, no memory.
 pub fn emulated(
@@ -90,7 +94,11 @@ pub fn emulated(
     Ok(([first_end, second_end], emulation))
 }
 
-/// Two emulated NICs and the wire between them. Made by [`emulated`], moved by whoever steps it.
+/// Two emulated NICs and the wire between them.
+///
+/// It does nothing by itself: one thread [steps](Self::step) it again and again, with the time, and between steps
+/// sleeps no longer than its [`timeout`](Self::timeout) says. [`Worker::with_emulations`](crate::Worker::with_emulations)
+/// does both.
 #[derive(Debug)]
 pub struct Emulation {
     clock: NicClock,
