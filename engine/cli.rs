@@ -38,6 +38,8 @@ pub enum Command {
     Check(Check),
     /// Show the devices that EAL sees, their drivers, queues, RSS and offloads
     Ports(Ports),
+    /// Send frames through every offload that devices offer, and see what they do on the wire
+    Selftest(Selftest),
     /// Show what a running engine does, live
     Top(Top),
     /// Look at the machine and say what to change: memory, CPUs, IOMMU, drivers, links; changes nothing
@@ -79,6 +81,24 @@ pub struct Ports {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print them as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engine selftest`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Selftest {
+    /// Configuration file (YAML) whose EAL arguments are used, and whose ports may be named
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The two ports at the ends of a cable, or one whose cable comes back to it: devices, or ports of the file;
+    /// by default the ports of the file, if they are one or two
+    #[arg(value_name = "PORT", num_args = 0..=2)]
+    pub ports: Vec<String>,
+    /// IP MTU to test with; by default that of the file's ports, else 1500
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1280..=9600))]
+    pub mtu: Option<u16>,
+    /// Print the findings as one JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -287,6 +307,22 @@ mod tests {
         assert_eq!(top(line), full);
         assert_eq!(failure("top --interval 0s").1, 2);
         assert_eq!(failure("top --file-prefix=").1, 2);
+    }
+
+    #[test]
+    fn selftest_takes_up_to_two_ports() {
+        let selftest = |line| match parsed(line).unwrap().command {
+            Command::Selftest(selftest) => selftest,
+            other => panic!("{other:?}"),
+        };
+        let two = selftest("--no-huge --vdev=net_null0 -- selftest net_null0 b --mtu 9000 --json");
+        assert_eq!(two.ports, ["net_null0", "b"]);
+        assert_eq!((two.config, two.mtu, two.json), (None, Some(9000), true));
+        let of_file = selftest("selftest --config x.yaml");
+        assert_eq!(of_file.config, Some("x.yaml".into()));
+        assert_eq!((of_file.ports.len(), of_file.mtu), (0, None));
+        assert_eq!(failure("selftest a b c").1, 2);
+        assert_eq!(failure("selftest a --mtu 1000").1, 2);
     }
 
     #[test]

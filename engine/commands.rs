@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Check, Command, Doctor, Invocation, Ports, Run, Top};
+use crate::cli::{Check, Command, Doctor, Invocation, Ports, Run, Selftest, Top};
 use crate::config::{Config, ConfigError};
 use crate::doctor::{self, Subject, Tree};
 use crate::live::Live;
@@ -19,6 +19,7 @@ use crate::plan::{Given, Plan};
 use crate::ports;
 use crate::report::Report;
 use crate::run::{Outcome, TlsChecks, run as run_plan};
+use crate::selftest;
 use crate::top;
 
 /// Usage and configuration errors.
@@ -49,6 +50,7 @@ pub fn execute(invocation: Invocation) -> ExitCode {
         Command::Run(command) => run(&command, invocation.eal),
         Command::Check(command) => check(&command, invocation.eal),
         Command::Ports(command) => list_ports(&command, invocation.eal),
+        Command::Selftest(command) => test_ports(&command, invocation.eal),
         Command::Top(command) => show_top(command),
         Command::Doctor(command) => examine(&command, invocation.eal),
     };
@@ -173,6 +175,32 @@ fn examine(command: &Doctor, eal: Vec<String>) -> Result<ExitCode, Failure> {
     match diagnosis.problems {
         0 => Ok(printed),
         _ => Ok(ExitCode::from(FAILED)),
+    }
+}
+
+fn test_ports(command: &Selftest, eal: Vec<String>) -> Result<ExitCode, Failure> {
+    let given = Given::new(eal, None);
+    let config = command.config.as_deref();
+    let plan = config
+        .map(|config| plan(config, given.clone()))
+        .transpose()?;
+    let arguments = plan
+        .as_ref()
+        .map_or(given.eal, |plan| plan.eal.arguments.clone());
+    let choice = selftest::Choice::new(plan.as_ref(), &command.ports, command.mtu);
+    let choice = choice.map_err(|error| Failure {
+        code: USAGE,
+        error: error.to_string(),
+    })?;
+    let report = selftest::run(&arguments, &choice).map_err(failed)?;
+    let printed = if command.json {
+        print_json(&report)
+    } else {
+        print(&report.to_string())
+    }?;
+    match report.passes() {
+        true => Ok(printed),
+        false => Ok(ExitCode::from(FAILED)),
     }
 }
 

@@ -107,6 +107,7 @@ pub mod ports;
 mod random;
 #[doc(hidden)]
 pub mod run;
+pub mod selftest;
 #[doc(hidden)]
 pub mod services;
 #[doc(hidden)]

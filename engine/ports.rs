@@ -7,6 +7,7 @@ use poll::{Eal, EalError, PortInfo, link_info, rss_type_names, rx_offload_name, 
 use serde::Serialize;
 
 use crate::plan::{Plan, PortKind, PortPlan};
+use crate::run::nic_config;
 use crate::table::Table;
 
 /// The devices EAL sees.
@@ -186,12 +187,14 @@ impl PortEntry {
         }
     }
 
-    /// An end of a link, which is no device before it runs.
+    /// An end of a link, with an emulated NIC or without, which is no device before it runs.
     fn of_link(plan: &PortPlan) -> Option<Self> {
-        let PortKind::Link { .. } = plan.kind else {
-            return None;
+        let info = match &plan.kind {
+            PortKind::Device(_) => return None,
+            PortKind::Link { .. } => link_info(&plan.name, plan.queues),
+            PortKind::Emulated { nic, .. } => nic_config(nic).port_info(&plan.name),
         };
-        let entry = Self::of(link_info(&plan.name, plan.queues), Some(plan));
+        let entry = Self::of(info, Some(plan));
         Some(Self { id: None, ..entry })
     }
 }

@@ -41,6 +41,7 @@ scan() {
     need optional python3 command -v python3
     need optional python3-venv python3 -c 'import ensurepip'
     need optional chromium have_browser chromium
+    need optional tshark command -v tshark
     need optional chromium-driver have_browser chromedriver
 }
 

@@ -64,6 +64,36 @@ pub enum NicOffload {
     FastFree,
 }
 
+impl NicOffload {
+    /// Everything there is.
+    pub const ALL: [Self; 9] = [
+        Self::TxChecksum,
+        Self::RxChecksum,
+        Self::UdpSegmentation,
+        Self::Vlan,
+        Self::Rss,
+        Self::Scatter,
+        Self::MultiSegs,
+        Self::SendOnTimestamp,
+        Self::FastFree,
+    ];
+
+    /// The word of the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TxChecksum => "tx_checksum",
+            Self::RxChecksum => "rx_checksum",
+            Self::UdpSegmentation => "udp_segmentation",
+            Self::Vlan => "vlan",
+            Self::Rss => "rss",
+            Self::Scatter => "scatter",
+            Self::MultiSegs => "multi_segs",
+            Self::SendOnTimestamp => "send_on_timestamp",
+            Self::FastFree => "fast_free",
+        }
+    }
+}
+
 /// What an emulated NIC may do other than it announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -11,11 +11,10 @@ const DEVICES: &str = "/sys/bus/pci/devices";
 /// Kernel drivers that hand a card to user space.
 const USER_SPACE: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
 /// Kernel drivers that stay bound, with DPDK's beside them: what they are called there.
-const BIFURCATED: [(&str, &str); 4] = [
+const BIFURCATED: [(&str, &str); 3] = [
     ("mlx5_core", "mlx5"),
     ("mlx4_core", "mlx4"),
     ("mana", "mana"),
-    ("gdma", "mana"),
 ];
 /// DPDK's driver for cards of a kernel driver.
 const DRIVERS: [(&str, &str); 12] = [
@@ -47,6 +46,7 @@ pub(super) fn findings(tree: &Tree, subject: &Subject) -> Vec<Finding> {
         findings.push(binding(tree, subject, card));
         findings.push(node(tree, subject, address));
         findings.push(slot(tree, address));
+        findings.extend(pipeline(tree, subject, address));
         findings.extend(links::of_card(tree, subject, card));
     }
     if subject.cards.is_empty() && !subject.planned {
@@ -203,6 +203,34 @@ fn node(tree: &Tree, subject: &Subject, address: &str) -> Finding {
 fn is_node(name: &str) -> bool {
     name.strip_prefix("node")
         .is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// An E810 needs a file that describes its pipeline, whoever drives it (DPDK's page of ice).
+fn pipeline(tree: &Tree, subject: &Subject, address: &str) -> Option<Finding> {
+    const TOPIC: &str = "DDP package";
+    let read = |name: &str| tree.text(&format!("{DEVICES}/{address}/{name}"));
+    let (vendor, device) = (read("vendor").ok()?, read("device").ok()?);
+    if vendor != "0x8086" || !device.starts_with("0x159") {
+        return None;
+    }
+    let folders = ["/lib/firmware/updates", "/lib/firmware"].into_iter();
+    let files = folders.flat_map(|folder| {
+        // Distributions compress firmware, and DPDK can read it so.
+        ["ice.pkg", "ice.pkg.xz"].map(|name| format!("{folder}/intel/ice/ddp/{name}"))
+    });
+    if let Some(file) = files.into_iter().find(|file| tree.has(file)) {
+        return Some(Finding::ok(TOPIC, file));
+    }
+    let seen =
+        format!("{address} is an E810, and there is no ice.pkg below /lib/firmware/intel/ice/ddp");
+    let change = [
+        "install it from linux-firmware, or from Intel",
+        "or do without, and without RSS and checksums: -a ADDRESS,safe-mode-support=1",
+    ];
+    Some(match subject.planned {
+        true => Finding::problem(TOPIC, seen, &change),
+        false => Finding::advice(TOPIC, seen, &change),
+    })
 }
 
 fn slot(tree: &Tree, address: &str) -> Finding {

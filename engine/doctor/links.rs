@@ -12,7 +12,7 @@ const MTU_ALWAYS: u16 = 1500;
 
 /// The link of a card.
 pub(super) fn of_card(tree: &Tree, subject: &Subject, card: &Card) -> Vec<Finding> {
-    let Card { address, mtu } = card;
+    let Card { address, mtu, .. } = card;
     let names = interfaces(tree, address);
     let mut findings: Vec<Finding> = names.iter().map(|name| link(tree, subject, name)).collect();
     if findings.is_empty() {

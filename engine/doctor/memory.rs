@@ -1,6 +1,8 @@
 //! Huge pages, and what else the kernel does with memory.
 
-use hugepages::machine::{ByteSize, Machine, Node};
+use std::collections::BTreeMap;
+
+use hugepages::machine::{ByteSize, Machine, Need, Node, Shortfall};
 
 use super::finding::Finding;
 use super::subject::Subject;
@@ -54,6 +56,10 @@ fn huge_pages(tree: &Tree, subject: &Subject, machine: &Machine) -> Finding {
         return Finding::problem(TOPIC, seen, &[&shortfall.remedy.to_string()]);
     }
     let seen = format!("{seen}; {needed} are needed");
+    if let Some(shortfall) = on_nodes(tree, subject, machine).filter(|_| !machine.mounts.is_empty())
+    {
+        return Finding::problem(TOPIC, seen, &[&shortfall.to_string()]);
+    }
     let small_only = machine
         .nodes
         .iter()
@@ -70,6 +76,27 @@ fn huge_pages(tree: &Tree, subject: &Subject, machine: &Machine) -> Finding {
         );
     }
     Finding::ok(TOPIC, seen)
+}
+
+/// What is missing on the node of a card, where there are several.
+fn on_nodes(tree: &Tree, subject: &Subject, machine: &Machine) -> Option<Shortfall> {
+    if machine.nodes.len() < 2 {
+        return None;
+    }
+    let mut needs = BTreeMap::<u32, u64>::new();
+    for card in &subject.cards {
+        let file = format!("/sys/bus/pci/devices/{}/numa_node", card.address);
+        // The firmware may not know, and says -1 then.
+        if let Some(node) = tree.number::<u32>(&file) {
+            *needs.entry(node).or_default() += card.pool;
+        }
+    }
+    needs.into_iter().find_map(|(node, bytes)| {
+        machine.shortfall(Need {
+            numa_node: Some(node),
+            bytes,
+        })
+    })
 }
 
 fn node(node: &Node) -> String {

@@ -34,6 +34,8 @@ pub struct Card {
     pub address: String,
     /// The MTU of its port in the configuration.
     pub mtu: Option<u16>,
+    /// Bytes of its port's pool, which is made on the card's NUMA node.
+    pub pool: u64,
 }
 
 /// An interface of the kernel.
@@ -71,6 +73,7 @@ impl Subject {
                 subject.cards.push(Card {
                     address: device.clone(),
                     mtu: Some(port.mtu),
+                    pool: port.pool.bytes,
                 });
                 continue;
             }
@@ -99,7 +102,13 @@ impl Subject {
             class.is_ok_and(|class| class.starts_with("0x02"))
         });
         Self {
-            cards: cards.map(|address| Card { address, mtu: None }).collect(),
+            cards: cards
+                .map(|address| Card {
+                    address,
+                    mtu: None,
+                    pool: 0,
+                })
+                .collect(),
             ..Self::default()
         }
     }

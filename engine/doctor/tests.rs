@@ -143,6 +143,7 @@ fn subject() -> Subject {
         cards: vec![Card {
             address: "0000:3b:00.0".to_owned(),
             mtu: Some(1500),
+            pool: 2 << 30,
         }],
         huge: Some(Need {
             numa_node: None,
@@ -229,6 +230,22 @@ fn pages_that_are_missing_are_counted() {
 }
 
 #[test]
+fn pages_are_needed_on_the_node_of_the_card() {
+    let made = Made::server();
+    let free = "sys/devices/system/node/node1/hugepages/hugepages-1048576kB/free_hugepages";
+    made.file(free, "1");
+    let diagnosis = made.examine(&subject());
+    let words = [
+        "NUMA node 1 has 1 GiB free",
+        "2 GiB are needed",
+        "node1/hugepages",
+    ];
+    assert_finding(&diagnosis, "huge pages", Verdict::Problem, &words);
+    made.file(free, "2");
+    assert_eq!(made.examine(&subject()).problems, 0);
+}
+
+#[test]
 fn a_card_of_the_kernel_is_to_be_bound() {
     let made = Made::server();
     made.bound_to("ice");
@@ -248,6 +265,22 @@ fn a_card_of_the_kernel_is_to_be_bound() {
         Verdict::Advice,
         &[bind],
     );
+}
+
+#[test]
+fn an_e810_needs_its_package() {
+    let made = Made::server();
+    made.file("sys/bus/pci/devices/0000:3b:00.0/vendor", "0x8086")
+        .file("sys/bus/pci/devices/0000:3b:00.0/device", "0x1592");
+    let words = ["0000:3b:00.0 is an E810", "linux-firmware"];
+    assert_finding(
+        &made.examine(&subject()),
+        "DDP package",
+        Verdict::Problem,
+        &words,
+    );
+    made.file("lib/firmware/intel/ice/ddp/ice.pkg.xz", "");
+    assert_eq!(made.examine(&subject()).problems, 0);
 }
 
 #[test]

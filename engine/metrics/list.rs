@@ -37,6 +37,11 @@ const COUNTERS: &[Single] = &[
         |shard| shard.lane.tx_bytes as f64,
     ),
     (
+        "stoq_tx_segmented_total",
+        "Packet buffers of several datagrams that the device segmented.",
+        |shard| shard.lane.tx_segmented as f64,
+    ),
+    (
         "stoq_tx_stalled_turns_total",
         "Turns in which sending waited for the device or for a packet buffer; nothing is dropped then.",
         |shard| shard.lane.tx_stalled as f64,

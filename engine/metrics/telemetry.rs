@@ -88,6 +88,7 @@ fn shard(shard: &ShardReading<'_>) -> Value {
         ("tx_payload_bytes", Value::U64(lane.tx_bytes)),
         ("tx_in_place", Value::U64(lane.tx_in_place)),
         ("tx_copied", Value::U64(lane.tx_copied)),
+        ("tx_segmented", Value::U64(lane.tx_segmented)),
         ("tx_stalled_turns", Value::U64(lane.tx_stalled)),
         ("pool_pressure_turns", Value::U64(lane.pool_pressure)),
         ("bytes_received", Value::U64(counters.bytes_received.get())),

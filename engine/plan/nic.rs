@@ -131,21 +131,10 @@ pub(super) fn plan(
 }
 
 fn offloads(offloads: &NicOffloads) -> Vec<NicOffload> {
-    use NicOffload::*;
     let mut list = match offloads {
         NicOffloads::None => Vec::new(),
         NicOffloads::List(list) => list.clone(),
-        NicOffloads::All => vec![
-            TxChecksum,
-            RxChecksum,
-            UdpSegmentation,
-            Vlan,
-            Rss,
-            Scatter,
-            MultiSegs,
-            SendOnTimestamp,
-            FastFree,
-        ],
+        NicOffloads::All => NicOffload::ALL.to_vec(),
     };
     list.sort_unstable();
     list.dedup();

@@ -1,6 +1,7 @@
 //! Packet memory: pool sizes by formula, and whether it all fits.
 
 use hugepages::{PoolNeeds, pool_memory, pool_size};
+use poll::offload::{Mode, SEGMENTS_MAX};
 use serde::Serialize;
 
 use super::eal::Arguments;
@@ -9,7 +10,8 @@ use super::settings::LimitsPlan;
 use super::shard::ShardPlan;
 use super::transport::TransportPlan;
 use super::worst_case::{self, WorstCase};
-use crate::config::{Config, ConfigError, DataRoom, Mbufs, Size, Source};
+use crate::config::{Config, ConfigError, DataRoom, Mbufs, NicOffload, Size, Source};
+use crate::transport::IPV6_UDP_HEADERS;
 
 /// mbufs that an lcore keeps at hand.
 const CACHE: u32 = 256;
@@ -25,6 +27,8 @@ const DATA_ROOM_MIN: u16 = 2048;
 const DATA_ROOM_GIVEN_MIN: u16 = HEADROOM + 512;
 /// The largest one, bytes: an mbuf counts its room in 16 bits.
 const DATA_ROOM_MAX: u16 = u16::MAX;
+/// Data rooms are whole cache lines, bytes.
+const ROUNDED_TO: u16 = 64;
 /// What EAL, its rings and its device data take besides the pools, roughly.
 const EAL_OVERHEAD: u64 = 16 << 20;
 const MIB: u64 = 1 << 20;
@@ -46,6 +50,13 @@ pub struct PoolPlan {
     pub data_room: u16,
     /// Bytes of the whole pool.
     pub bytes: u64,
+}
+
+impl PoolPlan {
+    /// Whether a whole frame of the MTU fits an mbuf.
+    pub fn holds_frames(&self, mtu: u16) -> bool {
+        self.data_room >= HEADROOM + ETHERNET + mtu
+    }
 }
 
 /// Memory that a plan takes.
@@ -78,9 +89,11 @@ pub(super) fn plan(
         };
         let data_room = pools.data_room()?;
         let pool = pools.main(limits, data_room)?;
-        let tx_pool = pools.transmit(data_room);
+        let segments = pools.segments(limits);
+        let tx_pool = pools.transmit(data_room, segments);
         ports[index].pool = pool;
         ports[index].tx_pool = tx_pool;
+        ports[index].segments = segments;
     }
     Ok(())
 }
@@ -150,10 +163,10 @@ impl Pools<'_> {
         })
     }
 
-    /// A pool of its own for frames to send, where those of the MTU do not fit what is received into. Nothing of it is
-    /// held by applications, so nothing is kept back.
-    fn transmit(&self, rx_data_room: u16) -> Option<PoolPlan> {
-        let data_room = data_room(self.port.mtu);
+    /// A pool of its own for what is sent, where it does not fit what is received into: frames of the MTU, or as many
+    /// datagrams as the device is to cut out of an mbuf. Nothing of it is held by applications, so nothing is kept back.
+    fn transmit(&self, rx_data_room: u16, segments: u16) -> Option<PoolPlan> {
+        let data_room = segments_room(self.port, segments);
         if rx_data_room >= data_room {
             return None;
         }
@@ -165,6 +178,28 @@ impl Pools<'_> {
             data_room,
             bytes: pool_memory(mbufs, data_room),
         })
+    }
+
+    /// Datagrams that may be sent in one mbuf, if the device segments: a connection's turn, as far as it fits. 1 where it
+    /// is known that it does not; what the device offers shows at the start.
+    fn segments(&self, limits: &LimitsPlan) -> u16 {
+        let offload = &self.port.offload.0;
+        let may = match (&self.port.kind, offload.udp_segmentation) {
+            (PortKind::Link { .. }, _) | (_, Mode::Off | Mode::Software) => false,
+            (_, Mode::Hardware) => true,
+            (PortKind::Emulated { nic, .. }, Mode::Auto) => {
+                nic.offloads.contains(&NicOffload::UdpSegmentation)
+            }
+            // No virtual device is trusted with it unasked.
+            (PortKind::Device(name), Mode::Auto) => !name.starts_with("net_"),
+        };
+        if !may {
+            return 1;
+        }
+        // What is left of the largest room when it is rounded, too.
+        let payloads = DATA_ROOM_MAX - ROUNDED_TO - segments_room(self.port, 0);
+        let most = payloads / self.port.udp_payload_max;
+        limits.turn_budget.min(SEGMENTS_MAX).min(most).max(1)
     }
 
     /// Where mbufs are on their way out.
@@ -230,7 +265,16 @@ impl Pools<'_> {
 /// Room for headroom and a whole frame.
 fn data_room(mtu: u16) -> u16 {
     let frame = mtu + ETHERNET;
-    HEADROOM + frame.max(DATA_ROOM_MIN).next_multiple_of(64)
+    HEADROOM + frame.max(DATA_ROOM_MIN).next_multiple_of(ROUNDED_TO)
+}
+
+/// Room for headroom and `segments` datagrams behind the headers of one, but a whole frame at least.
+fn segments_room(port: &PortPlan, segments: u16) -> u16 {
+    if segments == 1 {
+        return data_room(port.mtu);
+    }
+    let headers = ETHERNET + IPV6_UDP_HEADERS;
+    (HEADROOM + headers + segments * port.udp_payload_max).next_multiple_of(ROUNDED_TO)
 }
 
 /// Adds it all up, and compares with what EAL's arguments grant.

@@ -69,6 +69,8 @@ pub struct PortPlan {
     pub pool: PoolPlan,
     /// Where frames to send are built, where they do not fit the mbufs of `pool`.
     pub tx_pool: Option<PoolPlan>,
+    /// Datagrams that one mbuf of it holds for the device to segment, should it do so.
+    pub segments: u16,
 }
 
 impl PortPlan {
@@ -190,6 +192,7 @@ fn one(
             .map_or(LINK_UP_TIMEOUT, |limit| limit.0),
         pool: PoolPlan::default(),
         tx_pool: None,
+        segments: 1,
     })
 }
 

@@ -117,6 +117,8 @@ pub struct Tx {
     pub in_place: u64,
     /// Datagrams copied into their mbuf.
     pub copied: u64,
+    /// mbufs of several datagrams that devices segmented; each datagram is one of `frames`.
+    pub segmented: u64,
     /// Turns in which sending waited for the device or for an mbuf.
     pub stalled: u64,
     /// Datagrams dropped, by reason; reasons that did not occur are absent.
@@ -218,6 +220,7 @@ impl Report {
                 frames: totals.tx.frames,
                 in_place: totals.tx.in_place,
                 copied: totals.tx.copied,
+                segmented: totals.tx.segmented,
                 stalled: totals.tx.stalled,
                 dropped: tx_dropped,
             },

@@ -21,6 +21,11 @@ pub struct Profile {
     pub reading_ns: f64,
     /// Share of the busy time that went into reading the clock, percent.
     pub overhead_percent: f64,
+    /// Pieces of stages during which the system took the CPU away (they lasted longer than
+    /// [`INTERRUPTED`](poll::profile::INTERRUPTED)); they are left out.
+    pub interruptions: u64,
+    /// Their time, for each 100 of all stages together.
+    pub interrupted_percent: f64,
     /// All shards together.
     pub all: Times,
     /// Each shard.
@@ -163,12 +168,15 @@ impl Profile {
         let timed = profiles().filter(|profile| profile.turns > 0).count();
         let readings: f64 = profiles().map(ProfileStats::reading).sum();
         let overhead: f64 = profiles().map(ProfileStats::overhead).sum();
+        let interrupted: u64 = profiles().map(|profile| profile.interrupted).sum();
         let busy_ns: u128 = lcores.iter().map(|lcore| lcore.busy.as_nanos()).sum();
         Self {
             tsc_hz,
             turns_per_timed: TURNS,
             reading_ns: rounded(share(readings * ns_per_tick, timed as f64)),
             overhead_percent: rounded(share(overhead * ns_per_tick * 100.0, busy_ns as f64)),
+            interruptions: profiles().map(|profile| profile.interruptions).sum(),
+            interrupted_percent: rounded(share(interrupted as f64 * 100.0, all.ticks.iter().sum())),
             all: all.times(ns_per_tick),
             shards,
         }
@@ -281,6 +289,14 @@ impl Display for Profile {
             self.overhead_percent,
             self.tsc_hz as f64 / 1e9
         )?;
+        if self.interruptions > 0 {
+            writeln!(
+                f,
+                "left out: {} pieces during which the CPU did something else, {:.1} % of the time below",
+                grouped(self.interruptions),
+                self.interrupted_percent
+            )?;
+        }
         if self.all.turns == 0 {
             return writeln!(f, "no timed turn moved a frame");
         }

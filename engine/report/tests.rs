@@ -27,6 +27,7 @@ fn totals() -> RunTotals {
             frames: 3_000_000,
             in_place: 0,
             copied: 3_000_000,
+            segmented: 0,
             stalled: 12,
         },
         dropped: vec![
@@ -101,6 +102,7 @@ fn the_json_has_the_keys_of_the_design() {
             "frames": 3_000_000,
             "in_place": 0,
             "copied": 3_000_000,
+            "segmented": 0,
             "stalled": 12,
             "dropped": { "tx_no_route": 2 },
         },

@@ -80,6 +80,8 @@ pub struct TxTotals {
     pub in_place: u64,
     /// Datagrams copied into their mbuf.
     pub copied: u64,
+    /// mbufs of several datagrams that devices segmented.
+    pub segmented: u64,
     /// Turns in which sending waited.
     pub stalled: u64,
 }

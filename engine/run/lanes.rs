@@ -113,7 +113,7 @@ fn seat(
         rx_copybreak: usize::from(port_plan.rx_copybreak),
         pool_low_mark: port_plan.pool.low_mark as usize,
         udp_payload_max: port_plan.udp_payload_max,
-        segments_max: port.port.offloads().segments_max,
+        segments_max: port.segments_max,
         clock,
         burst: usize::from(port_plan.burst),
         relay: shared.take_relay(index),

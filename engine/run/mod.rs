@@ -43,6 +43,7 @@ use shared::Shared;
 
 pub use devices::Devices;
 pub use memif::MemifError;
+pub(crate) use nics::{nic_config, patience};
 pub use ports::{OpenError, SteeringInForce};
 pub(crate) use prepared::{Prepared, RunOptions};
 pub use quic::{NamedClient, QuicError, TlsChecks};

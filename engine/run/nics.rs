@@ -1,9 +1,12 @@
 //! Links with emulated NICs: from the plan to the models.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
 
-use poll::{Eal, LinkEnd, NicConfig, NicStats, WireConfig};
-use tracing::info;
+use poll::offload::Mode;
+use poll::selftest::{self, TestEnd, Verdict};
+use poll::{Eal, Emulation, LinkEnd, NicConfig, NicStats, WireConfig};
+use tracing::{info, warn};
 
 use super::ports::{OpenError, OpenPort, config, pools};
 use crate::plan::{Misbehaviour, NicOffload, NicPlan, Plan, PortKind, PortPlan, WirePlan};
@@ -11,8 +14,8 @@ use crate::plan::{Misbehaviour, NicOffload, NicPlan, Plan, PortKind, PortPlan, W
 /// Opens both ends of a link with emulated NICs. The first has the model.
 pub(super) fn open(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenError> {
     let configs = [
-        config(plans[0], pools(eal, plans[0], None)?),
-        config(plans[1], pools(eal, plans[1], None)?),
+        config(plans[0], pools(eal, plans[0], plans[0].tx_pool, None)?),
+        config(plans[1], pools(eal, plans[1], plans[1].tx_pool, None)?),
     ];
     let names = plans.map(|plan| plan.name.as_str());
     let nics = plans.map(|plan| nic(plan).map(nic_config).unwrap_or_default());
@@ -21,6 +24,7 @@ pub(super) fn open(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], Op
             port: plans[0].name.clone(),
             source,
         })?;
+    let mut open = prove(plans, ends, &mut emulation)?;
     for plan in plans {
         if let Some(path) = nic(plan).and_then(|nic| nic.capture.as_ref()) {
             emulation
@@ -33,11 +37,61 @@ pub(super) fn open(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], Op
             info!(port = %plan.name, capture = %path.display(), "what crosses the wire is written to a file");
         }
     }
-    let [first, second] = ends;
-    let open = |(port, queues): LinkEnd| OpenPort::new(port, queues);
-    let mut first = open(first);
-    first.emulation = Some(emulation);
-    Ok([first, open(second)])
+    open[0].emulation = Some(emulation);
+    Ok(open)
+}
+
+/// Looks on the wire whether the NICs that are to segment do so, and does without where they do not.
+fn prove(
+    plans: [&PortPlan; 2],
+    ends: [LinkEnd; 2],
+    emulation: &mut Emulation,
+) -> Result<[OpenPort; 2], OpenError> {
+    let patience = plans.map(patience).into_iter().sum();
+    let mut ends = ends.map(|(port, queues)| TestEnd {
+        pool: port.tx_pool(),
+        clock: None,
+        port,
+        queues,
+    });
+    let mut segments = [1; 2];
+    for (index, plan) in plans.into_iter().enumerate() {
+        segments[index] = ends[index].port.offloads().segments_max;
+        let mut turn = |now: Instant| {
+            emulation.step(now);
+        };
+        let finding = selftest::segmentation(&mut ends, index, patience, &mut turn);
+        let (port, seen) = (plan.name.clone(), finding.seen);
+        match (finding.verdict, plan.offload.0.udp_segmentation) {
+            (Verdict::Lies, Mode::Hardware) => return Err(OpenError::Segmentation { port, seen }),
+            (Verdict::Lies, _) => {
+                warn!(%port, %seen, "UDP segmentation is not what the device says: the engine does without it");
+                segments[index] = 1;
+            }
+            (Verdict::Ok, _) => info!(%port, %seen, "UDP segmentation"),
+            (Verdict::NotOffered | Verdict::NotSeen | Verdict::NoAnswer, _) => {}
+        }
+    }
+    let mut open = ends.map(|end| OpenPort::new(end.port, end.queues));
+    for (open, segments) in open.iter_mut().zip(segments) {
+        open.segments_max = segments;
+    }
+    Ok(open)
+}
+
+/// How long to wait for a frame on the wire from an emulated NIC.
+pub(crate) fn patience(plan: &PortPlan) -> Duration {
+    /// Some time for the process itself.
+    const PATIENCE: Duration = Duration::from_millis(100);
+    /// What is sent for one question, bytes, roughly.
+    const QUESTION: f64 = 64e3;
+    let Some(NicPlan { wire, .. }) = nic(plan) else {
+        return PATIENCE;
+    };
+    let rate = wire.rate_bps.map_or(Duration::ZERO, |rate| {
+        Duration::from_secs_f64(QUESTION * 8.0 / rate as f64)
+    });
+    PATIENCE + wire.delay + wire.jitter + wire.reorder_delay + rate
 }
 
 /// What emulated NICs have counted so far, by the name of their port.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hugepages::{Mempool, MempoolConfig, PoolError};
-use poll::offload::Mode;
-use poll::{Control, Eal, Emulation, Port, PortConfig, PortError, QueuePair, Stop};
+use poll::offload::{Buffers, Mode, negotiate};
+use poll::{Control, Eal, Emulation, Port, PortConfig, PortError, PortInfo, QueuePair, Stop};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -20,6 +20,8 @@ pub(super) struct OpenPort {
     pub(super) pool: Mempool,
     /// Where frames to send are built; the same, unless they have a pool of their own.
     pub(super) tx_pool: Mempool,
+    /// Datagrams that the device is given in one mbuf.
+    pub(super) segments_max: u16,
     /// By queue number; a shard takes its own.
     queues: Vec<Option<QueuePair>>,
     /// The model behind this port and its peer, at the first of the two; its first shard takes it.
@@ -31,6 +33,7 @@ impl OpenPort {
         Self {
             pool: port.pool(),
             tx_pool: port.tx_pool(),
+            segments_max: port.offloads().segments_max,
             port,
             queues: queues.into_iter().map(Some).collect(),
             emulation: None,
@@ -118,6 +121,16 @@ pub enum OpenError {
         /// The reason.
         source: std::io::Error,
     },
+    /// A device that does not segment as it says.
+    #[error(
+        "port {port}: offload.udp_segmentation: hardware, but four datagrams in one mbuf came out as: {seen}; use off"
+    )]
+    Segmentation {
+        /// The port's name in the file.
+        port: String,
+        /// What was seen at the other end.
+        seen: String,
+    },
     /// Its device.
     #[error("port {port}: {source}")]
     Port {
@@ -159,11 +172,12 @@ pub(super) fn open(eal: &Eal, plan: &Plan, control: &Control) -> Result<Vec<Open
 }
 
 fn device_port(eal: &Eal, plan: &PortPlan, device: &str) -> Result<OpenPort, OpenError> {
-    let numa_node = poll::ports(eal)
+    let info = poll::ports(eal)
         .into_iter()
-        .find(|info| info.name == device)
-        .and_then(|info| info.numa_node);
-    let pools = pools(eal, plan, numa_node)?;
+        .find(|info| info.name == device);
+    let numa_node = info.as_ref().and_then(|info| info.numa_node);
+    let tx_pool = tx_pool(plan, info.as_ref());
+    let pools = pools(eal, plan, tx_pool, numa_node)?;
     let (port, queues) =
         Port::open(eal, device, &config(plan, pools)).map_err(|source| OpenError::Port {
             port: plan.name.clone(),
@@ -174,8 +188,8 @@ fn device_port(eal: &Eal, plan: &PortPlan, device: &str) -> Result<OpenPort, Ope
 
 fn link_ports(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenError> {
     let configs = [
-        config(plans[0], pools(eal, plans[0], None)?),
-        config(plans[1], pools(eal, plans[1], None)?),
+        config(plans[0], pools(eal, plans[0], plans[0].tx_pool, None)?),
+        config(plans[1], pools(eal, plans[1], plans[1].tx_pool, None)?),
     ];
     let names = [plans[0].name.as_str(), plans[1].name.as_str()];
     let [first, second] =
@@ -187,10 +201,27 @@ fn link_ports(eal: &Eal, plans: [&PortPlan; 2]) -> Result<[OpenPort; 2], OpenErr
     Ok([open(first), open(second)])
 }
 
-/// The pool of what is received, and that of what is sent.
+/// The pool of what is sent, unless it was planned for a device that segments, and this one does not.
+fn tx_pool(plan: &PortPlan, info: Option<&PortInfo>) -> Option<PoolPlan> {
+    let tx_pool = plan.tx_pool?;
+    let buffers = Buffers {
+        mtu: plan.mtu,
+        queues: plan.queues,
+        rx_data_room: plan.pool.data_room,
+        tx_data_room: tx_pool.data_room,
+    };
+    // What cannot be negotiated is told when the port is opened.
+    let segments = info
+        .and_then(|info| negotiate(info, &plan.offload.0, buffers).ok())
+        .map_or(1, |offloads| offloads.segments_max);
+    (segments > 1 || !plan.pool.holds_frames(plan.mtu)).then_some(tx_pool)
+}
+
+/// The pool of what is received, and that of what is sent if it is to have its own.
 pub(super) fn pools(
     eal: &Eal,
     plan: &PortPlan,
+    tx_pool: Option<PoolPlan>,
     numa_node: Option<u32>,
 ) -> Result<[Mempool; 2], OpenError> {
     let rx = pool(
@@ -200,8 +231,8 @@ pub(super) fn pools(
         &plan.pool,
         numa_node,
     )?;
-    let tx = match &plan.tx_pool {
-        Some(tx) => pool(eal, plan, format!("tx_{}", plan.name), tx, numa_node)?,
+    let tx = match tx_pool {
+        Some(tx) => pool(eal, plan, format!("tx_{}", plan.name), &tx, numa_node)?,
         None => rx,
     };
     Ok([rx, tx])

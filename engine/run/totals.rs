@@ -49,6 +49,7 @@ impl Outcome {
                 frames: lanes().map(|lane| lane.tx_frames).sum(),
                 in_place: lanes().map(|lane| lane.tx_in_place).sum(),
                 copied: lanes().map(|lane| lane.tx_copied).sum(),
+                segmented: lanes().map(|lane| lane.tx_segmented).sum(),
                 stalled: lanes().map(|lane| lane.tx_stalled).sum(),
             },
             dropped: self.dropped(),

@@ -65,7 +65,8 @@ pub fn link_info(name: &str, queues: u16) -> PortInfo {
         numa_node: None,
         rx_queues_max: queues,
         tx_queues_max: queues,
-        mtu_range: (sys::RTE_ETHER_MIN_MTU as u16, u16::MAX),
+        // DPDK's own limits, where a driver gives none.
+        mtu_range: (46, u16::MAX),
         rx_frame_max: u32::MAX,
         rss_table: 0,
         rss_key_size: 0,

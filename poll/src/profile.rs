@@ -8,14 +8,21 @@
 //! Reading the counter takes longer than some stages last. What it takes is measured when a profiler is made, and
 //! [taken off](ProfileStats::ticks). What remains is an average over many frames: the CPU works on several instructions at a
 //! time, so a few nanoseconds of a stage may be found in its neighbours.
+//!
+//! Where the system gives the CPU to somebody else, the stage that was interrupted seems to last for milliseconds. A piece
+//! of a stage beyond [`INTERRUPTED`] is counted apart.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use crate::counters::LaneStats;
 use crate::tsc;
 
 /// One turn in so many is timed. A prime, so that it does not fall into step with traffic that repeats itself.
 pub const TURNS: u32 = 31;
+
+/// No piece of a stage takes so long, a handshake's signature included: the CPU was taken away.
+pub const INTERRUPTED: Duration = Duration::from_micros(500);
 
 /// A part of the way of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +90,10 @@ struct Clock {
     runs: Cell<bool>,
     stage: Cell<Stage>,
     since: Cell<u64>,
+    /// Longer pieces are interruptions.
+    limit: Cell<u64>,
+    interruptions: Cell<u64>,
+    interrupted: Cell<u64>,
     ticks: [Cell<u64>; Stage::COUNT],
     readings: [Cell<u64>; Stage::COUNT],
 }
@@ -93,12 +104,18 @@ impl Clock {
             runs: Cell::new(false),
             stage: Cell::new(Stage::Other),
             since: Cell::new(0),
+            limit: Cell::new(u64::MAX),
+            interruptions: Cell::new(0),
+            interrupted: Cell::new(0),
             ticks: [const { Cell::new(0) }; Stage::COUNT],
             readings: [const { Cell::new(0) }; Stage::COUNT],
         }
     }
 
-    fn start(&self) {
+    fn start(&self, limit: u64) {
+        self.limit.set(limit);
+        self.interruptions.set(0);
+        self.interrupted.set(0);
         self.ticks.iter().for_each(|ticks| ticks.set(0));
         self.readings.iter().for_each(|readings| readings.set(0));
         self.stage.set(Stage::Other);
@@ -110,10 +127,15 @@ impl Clock {
     fn enter(&self, stage: Stage) -> Stage {
         let now = tsc::ticks();
         let ended = self.stage.replace(stage);
+        let spent = now.saturating_sub(self.since.replace(now));
+        if spent > self.limit.get() {
+            self.interruptions.set(self.interruptions.get() + 1);
+            self.interrupted.set(self.interrupted.get() + spent);
+            return ended;
+        }
         let (ticks, readings) = (&self.ticks[ended as usize], &self.readings[ended as usize]);
-        ticks.set(ticks.get() + now.saturating_sub(self.since.get()));
+        ticks.set(ticks.get() + spent);
         readings.set(readings.get() + 1);
-        self.since.set(now);
         ended
     }
 
@@ -132,6 +154,8 @@ pub struct Profiler {
     before: Option<[u64; 2]>,
     /// See [`ProfileStats::calibration`].
     calibration: u64,
+    /// [`INTERRUPTED`] in ticks.
+    limit: u64,
 }
 
 impl Default for Profiler {
@@ -147,6 +171,10 @@ impl Profiler {
             until: 1,
             before: None,
             calibration: calibrate(),
+            limit: match tsc::rate() {
+                0 => u64::MAX,
+                rate => (rate as f64 * INTERRUPTED.as_secs_f64()) as u64,
+            },
         }
     }
 
@@ -157,7 +185,7 @@ impl Profiler {
         if self.until == 0 {
             self.until = TURNS;
             self.before = Some([stats.rx_frames, stats.tx_frames]);
-            CLOCK.with(Clock::start);
+            CLOCK.with(|clock| clock.start(self.limit));
         }
     }
 
@@ -177,6 +205,8 @@ impl Profiler {
             profile.turns += 1;
             profile.rx_frames += stats.rx_frames - received;
             profile.tx_frames += stats.tx_frames - sent;
+            profile.interruptions += clock.interruptions.get();
+            profile.interrupted += clock.interrupted.get();
             let timed = clock.ticks.iter().zip(&clock.readings);
             let sums = profile.gross.iter_mut().zip(&mut profile.readings);
             for ((gross, readings), (ticks, count)) in sums.zip(timed) {
@@ -194,7 +224,7 @@ const CALIBRATION: u64 = 256;
 /// can only make a round longer.
 fn calibrate() -> u64 {
     let round = || {
-        CLOCK.with(Clock::start);
+        CLOCK.with(|clock| clock.start(u64::MAX));
         for _ in 0..CALIBRATION {
             enter(Stage::Rx);
         }
@@ -215,6 +245,10 @@ pub struct ProfileStats {
     pub rx_frames: u64,
     /// Frames sent in them.
     pub tx_frames: u64,
+    /// Pieces of stages that lasted longer than [`INTERRUPTED`].
+    pub interruptions: u64,
+    /// Ticks of these, which are in no stage.
+    pub interrupted: u64,
     /// Ticks by stage, the clock's own among them.
     pub gross: [u64; Stage::COUNT],
     /// Readings of the clock by the stage that they ended: each has added what a reading takes to `gross`.
@@ -225,7 +259,7 @@ pub struct ProfileStats {
 
 impl ProfileStats {
     /// Words that this consists of.
-    pub(crate) const WORDS: usize = 4 + 2 * Stage::COUNT;
+    pub(crate) const WORDS: usize = 6 + 2 * Stage::COUNT;
 
     /// Ticks that one reading of the clock takes.
     pub fn reading(&self) -> f64 {
@@ -249,11 +283,20 @@ impl ProfileStats {
             turns,
             rx_frames,
             tx_frames,
+            interruptions,
+            interrupted,
             gross,
             readings,
             calibration,
         } = self;
-        let plain: [&mut u64; 4] = [turns, rx_frames, tx_frames, calibration];
+        let plain: [&mut u64; 6] = [
+            turns,
+            rx_frames,
+            tx_frames,
+            interruptions,
+            interrupted,
+            calibration,
+        ];
         plain.into_iter().chain(gross).chain(readings)
     }
 }
@@ -305,6 +348,24 @@ mod tests {
         );
         assert!(outer > 0.0 && inner > outer, "{outer} {inner}");
         assert_eq!(profile.ticks(Stage::Tx), 0.0);
+    }
+
+    #[test]
+    fn a_cpu_that_was_taken_away_is_no_stages_doing() {
+        let mut profiler = Profiler::new();
+        // Without EAL the rate of the clock is unknown: some time that a short spin stays below.
+        profiler.limit = 1_000_000_000;
+        let stats = timed(&mut profiler, |_| {
+            within(Stage::Emit, || spin(Duration::from_micros(10)));
+            within(Stage::Parse, || {
+                std::thread::sleep(Duration::from_millis(1500))
+            });
+        });
+        let profile = stats.profile;
+        assert_eq!(profile.interruptions, 1);
+        assert!(profile.interrupted > 1_000_000_000);
+        assert_eq!(profile.ticks(Stage::Parse), 0.0);
+        assert!(profile.ticks(Stage::Emit) > 0.0);
     }
 
     #[test]

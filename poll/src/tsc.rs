@@ -12,8 +12,13 @@ pub(crate) fn ticks() -> u64 {
     unsafe { sys::stoq_tsc() }
 }
 
+/// Ticks a second; 0 before EAL has started.
+pub(crate) fn rate() -> u64 {
+    // SAFETY: it reads a number, which EAL's start sets.
+    unsafe { sys::rte_get_tsc_hz() }
+}
+
 /// Ticks a second, as EAL found out when it started.
 pub fn tsc_hz(_eal: &Eal) -> u64 {
-    // SAFETY: it reads a number that EAL's start has set; the argument says that EAL has started.
-    unsafe { sys::rte_get_tsc_hz() }
+    rate()
 }

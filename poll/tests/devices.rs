@@ -83,6 +83,7 @@ fn keys(eal: &Eal, pool: Mempool) {
     let (told, foretold) = (left.info(), link_info("l", 2));
     let all = |info: &PortInfo| PortInfo {
         id: foretold.id,
+        numa_node: None,
         ..info.clone()
     };
     assert_eq!(format!("{:?}", all(told)), format!("{foretold:?}"));

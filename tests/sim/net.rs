@@ -61,6 +61,8 @@ struct Node {
     shard: Shard,
     address: Ipv6Addr,
     free_at: Instant,
+    /// Turns in which it sent though nothing had come to it: a timer woke it.
+    sent_by_timer: u64,
 }
 
 /// Shards joined by one link.
@@ -80,8 +82,8 @@ pub struct Net {
     pub segments_max: usize,
     /// Every transmit that a node's device got, with the time, when asked for.
     pub transmits: Option<Vec<(Instant, usize, Transmit)>>,
-    /// Turns that nothing but a deadline of a node asked for.
-    pub deadline_turns: u64,
+    /// The present turn is one that only a deadline of a node asked for.
+    by_deadline: bool,
     /// The node whose device takes no frames.
     pub stalled: Option<usize>,
     /// The node whose lcore does not run. What arrives for it waits, as in a receive ring.
@@ -106,7 +108,7 @@ impl Net {
             queues: Box::new(by_flow),
             segments_max: 1,
             transmits: None,
-            deadline_turns: 0,
+            by_deadline: false,
             stalled: None,
             away: None,
             waiting: Vec::new(),
@@ -132,6 +134,7 @@ impl Net {
             shard: Shard::new(config, self.now).unwrap(),
             address,
             free_at: self.now,
+            sent_by_timer: 0,
         });
         self.nodes.len() - 1
     }
@@ -152,6 +155,11 @@ impl Net {
     pub fn stop(&mut self, node: usize) {
         let now = self.now;
         self.nodes[node].shard.stop(now);
+    }
+
+    /// Turns in which a node sent because a timer woke it, and for nothing else.
+    pub fn sent_by_timer(&self, node: usize) -> u64 {
+        self.nodes[node].sent_by_timer
     }
 
     /// Hands a datagram to a node, now and past all faults.
@@ -225,7 +233,7 @@ impl Net {
         let flight = self.flights.peek().map(|flight| flight.0.at);
         let by_deadline =
             next.is_some_and(|at| at > self.now && flight.is_none_or(|flight| at < flight));
-        self.deadline_turns += u64::from(by_deadline);
+        self.by_deadline = by_deadline;
         next = next.into_iter().chain(flight).min();
         let next = match (next, deadline) {
             (None, _) => return false,
@@ -248,7 +256,7 @@ impl Net {
         }
         let room = usize::from(PAYLOAD_MAX) * self.segments_max;
         let mut buf = Vec::with_capacity(room);
-        for _ in 0..BURST {
+        for nth in 0..BURST {
             let node = &mut self.nodes[index];
             if self.link.rate.is_some() && node.free_at > self.now {
                 return true;
@@ -261,6 +269,7 @@ impl Net {
             assert_eq!((transmit.size, buf.capacity()), (buf.len(), room));
             assert!(!buf.is_empty() && transmit.datagram_size() <= usize::from(PAYLOAD_MAX));
             assert!(transmit.datagrams() <= self.segments_max);
+            node.sent_by_timer += u64::from(nth == 0 && self.by_deadline);
             if let Some(transmits) = &mut self.transmits {
                 transmits.push((self.now, index, transmit));
             }

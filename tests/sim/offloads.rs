@@ -165,10 +165,15 @@ fn pacing_by_the_device_takes_fewer_turns_and_leaves_time_and_round_trip_as_they
         assert_eq!(counters.lost_packets.get(), 0);
         let seen: u64 = counters.rtt.counts().iter().sum();
         let rtt = counters.rtt.sum() / seen as u32;
-        (net.now - net.start, net.deadline_turns, rtt)
+        (net.now - net.start, net.sent_by_timer(0), rtt)
     };
     let (software, device) = (run(false), run(true));
-    assert!(device.1 < software.1 / 2, "{} and {}", device.1, software.1);
+    assert!(
+        device.1 * 10 < software.1 * 9,
+        "{} and {}",
+        device.1,
+        software.1
+    );
     let ratio = device.0.as_secs_f64() / software.0.as_secs_f64();
     assert!((0.95..1.05).contains(&ratio), "{ratio} of the time");
     let ratio = device.2.as_secs_f64() / software.2.as_secs_f64();

@@ -61,6 +61,7 @@ fn a_link_runs_anywhere_and_a_card_that_is_not_there_does_not() {
     let link = doctor(command(Some(&configs.join("loopback.yaml"))));
     assert_eq!(link["problems"], 0, "{link:#}");
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the target is writable");
+    std::fs::create_dir(folder.path().join("www")).expect("writable"); // What the file serves.
     // No bus has so many devices.
     let nic = std::fs::read_to_string(configs.join("nic.yaml")).expect("a configuration");
     let config = folder.path().join("nic.yaml");

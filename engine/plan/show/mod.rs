@@ -1,5 +1,6 @@
 //! The plan as tables, for `engine check`.
 
+mod nics;
 mod words;
 
 use std::fmt::{self, Display, Formatter};
@@ -18,6 +19,7 @@ impl Display for Plan {
             Some(self.general()),
             Some(self.port_table()),
             Some(self.offload_table()),
+            nics::table(&self.ports),
             Some(self.shard_table()),
             self.listener_table(),
             self.client_table(),

@@ -22,6 +22,7 @@ fn every_file_in_configs_is_a_plan() {
     for name in [
         "loopback",
         "loopback-2x2",
+        "emulated",
         "tap",
         "tap-2queues",
         "null",

@@ -146,3 +146,69 @@ fn a_low_mark_can_be_given() {
          mbufs, and a burst of each queue takes 32; use `auto`, or 32 to 4095"
     );
 }
+
+/// The plan of configs/emulated.yaml with changes.
+fn emulated(changes: &[(&str, &str)]) -> Result<Plan, ConfigError> {
+    let mut text = include_str!("../../../configs/emulated.yaml").to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    plan_of(text, &Given::default())
+}
+
+#[test]
+fn what_is_to_be_cut_has_room_for_a_turn() {
+    let plan = emulated(&[]).unwrap();
+    let port = &plan.ports[0];
+    let tx = port.tx_pool.expect("the NIC offers to segment");
+    assert_eq!(port.segments, 16, "a connection's turn");
+    // Headroom, Ethernet with a tag, IPv6, UDP, and the payloads: rounded up to 64.
+    assert_eq!(tx.data_room, 23_488);
+    assert!(tx.data_room >= 128 + 18 + 48 + 16 * 1452);
+
+    let of = |changes: &[_]| {
+        let plan = emulated(changes).unwrap();
+        (
+            plan.ports[0].segments,
+            plan.ports[0].tx_pool.map(|pool| pool.data_room),
+        )
+    };
+    let off = (
+        "    link: right\n",
+        "    link: right\n    offload: { udp_segmentation: off }\n",
+    );
+    assert_eq!(of(&[off]), (1, None));
+    assert_eq!(of(&[("offloads: all ", "offloads: none ")]), (1, None));
+    let budget = ("shards:\n", "limits: { turn_budget: 1024 }\nshards:\n");
+    assert_eq!(
+        of(&[budget]),
+        (44, Some(64_128)),
+        "as many as 16 bits can count"
+    );
+    let (left, right) = ("    link: right\n", "    link: left\n");
+    let mtu = |link| format!("{link}    mtu: 9000\n");
+    let (jumbo_left, jumbo_right) = (mtu(left), mtu(right));
+    let jumbo = [
+        (left, &*jumbo_left),
+        (right, &*jumbo_right),
+        ("\"512\"", "\"2048\""),
+    ];
+    assert_eq!(of(&jumbo), (7, Some(62_912)));
+}
+
+#[test]
+fn virtual_devices_and_links_segment_only_if_told_to() {
+    let plan = base();
+    assert_eq!(plan.ports.iter().map(|port| port.segments).max(), Some(1));
+    let told = plan_of(
+        edited(&[(
+            "    device: net_tap0\n",
+            "    device: net_tap0\n    offload: { udp_segmentation: hardware }\n",
+        )]),
+        &Given::default(),
+    );
+    let told = told.unwrap();
+    assert_eq!(told.ports[2].segments, 16);
+    assert!(told.ports[2].tx_pool.is_some());
+}

@@ -7,6 +7,7 @@ mod files;
 mod identities;
 mod listeners;
 mod memory;
+mod nics;
 mod ports;
 mod settings;
 mod shards;

@@ -101,6 +101,7 @@ impl Device {
         self.describe(&mut mbuf, &verdict);
         // RSS names queues that exist: its table was made for them.
         let Some(queue) = self.queues.get_mut(usize::from(verdict.queue)) else {
+            self.kit.stats.rx_missed += 1;
             return;
         };
         if queue.received.is_full() {

@@ -7,6 +7,9 @@ pub(super) struct Driver {
     prefix: &'static str,
     /// Frames never leave this process: nobody needs a checksum.
     pub(super) in_process: bool,
+    /// What it gives as its longest frame is that of plain Ethernet; it carries any that its own buffers have room for
+    /// (memif: `bsize`, af_packet: `framesz`). `net_tap` gives the same, but does not send longer ones.
+    pub(super) nominal_frame: bool,
     /// Frames longer than an mbuf come in chains, without the offload being offered.
     pub(super) chains_unasked: bool,
     /// Why its checksums are not better than ours, if so.
@@ -30,6 +33,7 @@ pub(super) enum Segmentation {
 const PLAIN: Driver = Driver {
     prefix: "",
     in_process: false,
+    nominal_frame: false,
     chains_unasked: false,
     slow_checksum: None,
     segmentation: Segmentation::Unknown,
@@ -50,12 +54,18 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         prefix: "net_memif",
+        nominal_frame: true,
         chains_unasked: true,
         ..PLAIN
     },
     Driver {
         prefix: "net_tap",
         slow_checksum: Some(TAP),
+        ..PLAIN
+    },
+    Driver {
+        prefix: "net_af_packet",
+        nominal_frame: true,
         ..PLAIN
     },
     Driver {
@@ -112,4 +122,9 @@ pub(super) fn known(name: &str) -> Driver {
         .iter()
         .find(|driver| name.starts_with(driver.prefix));
     found.copied().unwrap_or(PLAIN)
+}
+
+/// Whether a driver's longest frame is a word only: it carries longer ones, but DPDK holds it to what it says.
+pub(crate) fn carries_longer_frames(name: &str) -> bool {
+    known(name).nominal_frame
 }

@@ -18,6 +18,7 @@ pub(crate) mod segmentation;
 use std::borrow::Cow;
 use std::fmt;
 
+pub(crate) use drivers::carries_longer_frames;
 pub use frames::ChecksumVerdict;
 pub(crate) use frames::FrameOffloads;
 pub use negotiate::negotiate;

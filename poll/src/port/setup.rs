@@ -5,7 +5,7 @@ use dpdk_sys as sys;
 use super::rss::{Rss, Wanted};
 use super::{PortConfig, PortError, PortId, PortInfo};
 use crate::eal::error_text;
-use crate::offload::Offloads;
+use crate::offload::{Offloads, carries_longer_frames};
 use crate::wire::{ETHERNET_HEADER, MacAddr};
 
 /// What is known of a device once it runs.
@@ -70,7 +70,7 @@ impl<'a> Setup<'a> {
             )));
         }
         let frame = usize::from(self.config.mtu) + ETHERNET_HEADER;
-        if frame > self.info.rx_frame_max as usize {
+        if self.is_beyond_frame_max() && !carries_longer_frames(&self.info.driver) {
             return Err(self.unsupported(format!(
                 "an MTU of {} asked for, which takes frames of {frame} bytes, and it receives {} at most",
                 self.config.mtu, self.info.rx_frame_max
@@ -79,10 +79,21 @@ impl<'a> Setup<'a> {
         Ok(())
     }
 
+    fn is_beyond_frame_max(&self) -> bool {
+        usize::from(self.config.mtu) + ETHERNET_HEADER > self.info.rx_frame_max as usize
+    }
+
     fn configure(&mut self) -> Result<(), PortError> {
         // SAFETY: rte_eth_conf is plain data whose all-zero value means "defaults".
         let mut conf: sys::rte_eth_conf = unsafe { std::mem::zeroed() };
-        conf.rxmode.mtu = u32::from(self.config.mtu);
+        // Of a driver that carries longer frames than it says, DPDK takes no MTU beyond that: it is left at its default, and
+        // so is that of an interface of the kernel.
+        let beyond = self.is_beyond_frame_max();
+        conf.rxmode.mtu = if beyond {
+            0
+        } else {
+            u32::from(self.config.mtu)
+        };
         conf.rxmode.offloads = self.offloads.rx_bits;
         conf.txmode.offloads = self.offloads.tx_bits;
         if let Some(rss) = &mut self.rss {
@@ -94,6 +105,9 @@ impl<'a> Setup<'a> {
         // the device is closed (`Device::wanted`).
         let code = unsafe { sys::rte_eth_dev_configure(self.id.0, queues, queues, &conf) };
         self.done("rte_eth_dev_configure", code)?;
+        if beyond {
+            return Ok(());
+        }
         // Drivers apply the MTU at different moments; asking again is harmless, and where it cannot be asked for
         // (rings, memif) the device has no limit of its own.
         // SAFETY: the port is configured.

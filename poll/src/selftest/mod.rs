@@ -16,6 +16,7 @@
 mod cable;
 mod checks;
 mod frame;
+mod setup;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ use crate::offload::PacingClock;
 use crate::port::Port;
 use crate::queue::QueuePair;
 use cable::Cable;
+
+pub use setup::{TX_DATA_ROOM, port_config, rx_data_room};
 
 /// A port under test.
 #[derive(Debug)]
@@ -103,8 +106,13 @@ pub fn run(
         let mut cable = Cable::new(ends, from, to, patience, turn);
         findings.extend(checks::all(&mut cable));
     }
-    // Of a looped port everything is known after one way; of two ports, each way has told of one sender, one receiver.
-    findings.sort_by(|a, b| a.port.cmp(&b.port));
+    // Each way has told of one sender and one receiver.
+    let place = |finding: &Finding| {
+        checks::ORDER
+            .iter()
+            .position(|&name| name == finding.offload)
+    };
+    findings.sort_by_key(|finding| (finding.port.clone(), place(finding)));
     findings
 }
 

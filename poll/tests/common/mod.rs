@@ -225,7 +225,12 @@ fn station(
 
 /// The host on a queue of a port.
 pub fn host(queue: usize, mac: MacAddr, address: Ipv6Addr) -> Host {
-    let config = HostConfig {
+    Host::new(host_config(queue, mac, address), Instant::now())
+}
+
+/// How the host on a queue of a port is set up.
+pub fn host_config(queue: usize, mac: MacAddr, address: Ipv6Addr) -> HostConfig {
+    HostConfig {
         role: match queue {
             0 => HostRole::Primary,
             _ => HostRole::Secondary,
@@ -241,8 +246,7 @@ pub fn host(queue: usize, mac: MacAddr, address: Ipv6Addr) -> Host {
         neighbours_max: 16,
         waiting_datagrams_max: 64,
         seed: queue as u64,
-    };
-    Host::new(config, Instant::now())
+    }
 }
 
 /// A lane that builds in the first of `pools` and receives what was built in the second.

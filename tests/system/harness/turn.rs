@@ -30,6 +30,8 @@ pub enum Need {
     Browser,
     /// An example of this name, built by `cargo build --all-features --examples`, and by `cargo test`.
     Example(&'static str),
+    /// The tshark of Wireshark.
+    Tshark,
     /// Prometheus' promtool: `scripts/promtool.sh`.
     Promtool,
     /// This many bytes of memory that can be had without swapping.
@@ -54,6 +56,9 @@ impl Need {
             Self::TwoCpus => {
                 let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                 (cpus < 2).then(|| "one CPU, and two lcores need two".into())
+            }
+            Self::Tshark => {
+                (!starts(Path::new("tshark"))).then(|| "no `tshark` command: install tshark".into())
             }
             Self::Promtool => promtool()
                 .is_none()

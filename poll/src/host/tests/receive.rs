@@ -2,6 +2,11 @@
 
 use super::*;
 
+const ECHO: Message<'_> = Message::EchoRequest {
+    id: [1, 2, 3, 4],
+    data: b"ping",
+};
+
 #[test]
 fn a_datagram_is_received() {
     let (mut host, now) = settled(config());
@@ -84,6 +89,46 @@ fn datagrams_for_others_have_their_reasons() {
     };
     let (mut host, now) = settled(unverified);
     assert!(matches!(host.receive(now, &bad), Verdict::Udp { .. }));
+}
+
+#[test]
+fn the_word_of_a_device_counts_and_its_silence_does_not() {
+    use crate::offload::ChecksumVerdict::{Bad, Good, Unfinished, Unknown};
+    let (mut host, now) = settled(config());
+    let (headers, right) = udp(PEER, "fd00::2", 5000);
+    let mut wrong = right.clone();
+    wrong[66] ^= 1;
+    let mut unfinished = right.clone();
+    let (head, payload) = unfinished.split_first_chunk_mut().expect("headers");
+    emit_udp_headers(head, &headers, payload, Checksum::PseudoHeader);
+    let received = |frame: &[u8], verdict, host: &mut Host| {
+        matches!(
+            host.receive_checked(now, frame, verdict),
+            Verdict::Udp { .. }
+        )
+    };
+    for (frame, verdicts) in [
+        (&right, [true, false, true, true]),
+        (&wrong, [true, false, false, false]),
+        (&unfinished, [true, false, true, false]),
+    ] {
+        let seen = [Good, Bad, Unfinished, Unknown].map(|v| received(frame, v, &mut host));
+        assert_eq!(seen, verdicts, "{frame:?}");
+    }
+    // A device looks at the checksum only: what is not for us is not, whatever it says.
+    let foreign = UdpHeaders {
+        dst_port: 1,
+        ..headers
+    };
+    let frame = udp_frame(&foreign, b"hello");
+    let dropped = host.receive_checked(now, &frame, Bad);
+    assert_eq!(dropped, Verdict::Dropped(DropReason::ForeignUdpPort));
+    // Of ICMPv6 it is not asked.
+    let mut asked = icmpv6(PEER, "fd00::2", "fd00::1", &ECHO);
+    assert_eq!(host.receive_checked(now, &asked, Bad), Verdict::Consumed);
+    asked[60] ^= 1;
+    let dropped = host.receive_checked(now, &asked, Good);
+    assert_eq!(dropped, Verdict::Dropped(DropReason::BadIcmpv6Checksum));
 }
 
 #[test]
