@@ -27,6 +27,9 @@ const DATA_ROOM_MIN: u16 = 2048;
 const DATA_ROOM_GIVEN_MIN: u16 = HEADROOM + 512;
 /// The largest one, bytes: an mbuf counts its room in 16 bits.
 const DATA_ROOM_MAX: u16 = u16::MAX;
+/// Room behind several datagrams, bytes: quinn-proto writes an acknowledgement (64 ranges of 16 bytes at most) before it sees
+/// that the packet has no room for it, and takes it back.
+const OVERSHOOT: u16 = 1024;
 /// Data rooms are whole cache lines, bytes.
 const ROUNDED_TO: u16 = 64;
 /// What EAL, its rings and its device data take besides the pools, roughly.
@@ -274,7 +277,7 @@ fn segments_room(port: &PortPlan, segments: u16) -> u16 {
         return data_room(port.mtu);
     }
     let headers = ETHERNET + IPV6_UDP_HEADERS;
-    (HEADROOM + headers + segments * port.udp_payload_max).next_multiple_of(ROUNDED_TO)
+    (HEADROOM + headers + segments * port.udp_payload_max + OVERSHOOT).next_multiple_of(ROUNDED_TO)
 }
 
 /// Adds it all up, and compares with what EAL's arguments grant.

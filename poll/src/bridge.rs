@@ -33,6 +33,8 @@ pub enum TxPath {
 /// at every burst while there is plenty.
 const PRESSURE_BURSTS: usize = 32;
 
+/// Bytes that a writer may write and take back behind the longest payload, before the buffer has to grow.
+const OVERSHOOT: usize = 1024;
 /// Bytes of a buffer that are asked for ahead of writing. Beyond, the hardware has seen where the stores go.
 const PREFETCH_MAX: usize = 2048;
 
@@ -180,7 +182,7 @@ impl TxBridge {
             in_place: path == TxPath::InPlace && hugepages::is_installed(),
             blanks: Burst::with_limit(burst),
             spare: None,
-            scratch: Vec::with_capacity(payload_max * segments_max),
+            scratch: Vec::with_capacity(payload_max * segments_max + OVERSHOOT),
             payload_max,
             segments_max,
         }
@@ -260,7 +262,8 @@ impl TxBridge {
             None
         };
         let Some(place) = place else {
-            self.scratch = Vec::with_capacity(self.payload_max * self.segments_max);
+            let room = self.payload_max * self.segments_max + OVERSHOOT;
+            self.scratch = Vec::with_capacity(room);
             self.put_back(mbuf);
             return Written::Grew;
         };

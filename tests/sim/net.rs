@@ -21,6 +21,8 @@ pub use crate::flight::Wire;
 pub const UDP_PORT: u16 = 4433;
 /// The largest UDP payload of a link, as with an IP MTU of 1500.
 pub const PAYLOAD_MAX: u16 = 1_452;
+/// Bytes that quinn-proto may write into a buffer and take back.
+const OVERSHOOT: usize = 1_024;
 /// Frames that wait in a receive ring at most.
 const RING: usize = 1_024;
 /// Datagrams that a worker pulls in a turn.
@@ -254,7 +256,7 @@ impl Net {
             node.free_at = self.now + Duration::from_millis(1);
             return true;
         }
-        let room = usize::from(PAYLOAD_MAX) * self.segments_max;
+        let room = usize::from(PAYLOAD_MAX) * self.segments_max + OVERSHOOT;
         let mut buf = Vec::with_capacity(room);
         for nth in 0..BURST {
             let node = &mut self.nodes[index];

@@ -18,6 +18,8 @@ use crate::api::recorder::{Kind, Terms};
 pub const CERTIFICATE: &str = "certificate.pem";
 /// The file of its key, PEM.
 pub const KEY: &str = "key.pem";
+/// The share of a path's MTU that datagrams have to reach: stacks search for it in steps, and end a little below.
+pub const MTU_SHARE_MIN: f64 = 0.99;
 /// What is left out at the start of a load, at most: congestion windows, caches.
 const WARM_UP_MAX: Duration = Duration::from_millis(500);
 
