@@ -390,7 +390,7 @@ impl<T: Transport> Lane<T> {
                     datagrams += transmit.datagrams();
                     within(Stage::Emit, || self.route(now, mbuf, &transmit, in_place));
                 }
-                Written::Grew => self.stats.drops.count(DropReason::TxGrew),
+                Written::Refused => self.stats.drops.count(DropReason::TxGrew),
             }
         }
         true

@@ -248,7 +248,7 @@ impl Port {
 
     /// Where frames to send are built.
     pub fn tx_pool(&self) -> Mempool {
-        self.device.pools.tx
+        self.device.tx_pool()
     }
 
     /// What the device was asked to do, and why not more.
@@ -330,6 +330,10 @@ impl PortConfig {
 impl Device {
     pub(crate) fn id(&self) -> u16 {
         self.info.id.0
+    }
+
+    pub(crate) fn tx_pool(&self) -> Mempool {
+        self.pools.tx
     }
 
     fn nic(&self) -> Option<&NicFace> {
