@@ -7,7 +7,7 @@ mod stats;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
@@ -373,4 +373,13 @@ static CONTROL: Mutex<()> = Mutex::new(());
 pub(crate) fn control() -> MutexGuard<'static, ()> {
     // It guards no data, so a holder that panicked leaves nothing broken.
     CONTROL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The turn to make control calls, if nobody has it.
+pub(crate) fn try_control() -> Option<MutexGuard<'static, ()>> {
+    match CONTROL.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
