@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{OURS, THEIRS, UDP_PORT};
 use hugepages::{Mbuf, Mempool, MempoolConfig, PacketAlloc};
-use poll::offload::{OffloadConfig, PacingClock};
+use poll::offload::{Mode, OffloadConfig, PacingClock};
 use poll::wire::DropReason;
 use poll::{
     BURST_DEFAULT, Datagram, Eal, Ecn, Emulation, Lane, LaneConfig, LaneStats, NicConfig, Port,
@@ -154,7 +154,10 @@ impl Rig {
             pool: pools.rx[end],
             tx_pool: pools.tx[end],
             rss_key: None,
-            offload: OffloadConfig::default(),
+            offload: OffloadConfig {
+                hardware_pacing: Mode::Hardware,
+                ..OffloadConfig::default()
+            },
         };
         let (ends, emulation) = emulated(
             eal,
