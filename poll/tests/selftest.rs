@@ -92,6 +92,7 @@ fn all() -> OffloadConfig {
             id: 100,
             mode: Mode::Auto,
         }),
+        hardware_pacing: Mode::Hardware,
         ..OffloadConfig::default()
     }
 }
