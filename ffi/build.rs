@@ -100,6 +100,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_rss_hash_update",
     "rte_eth_dev_rx_offload_name",
     "rte_eth_dev_tx_offload_name",
+    // Experimental in 22.11: its signature may change with a release, and is checked by the compiler.
     "rte_eth_read_clock",
     "rte_mbuf_dyn_tx_timestamp_register",
     // Telemetry.

@@ -13,7 +13,7 @@ use poll::{
 };
 use tracing::{info, warn};
 
-use super::ports::OpenPort;
+use super::ports::{OpenError, OpenPort};
 use super::shared::Shared;
 use super::{RunError, Shards};
 use crate::plan::{Idle, Plan, PortKind, PortPlan, ShardPlan, TxPathPlan};
@@ -59,7 +59,7 @@ pub(super) fn seats(
     shards: Shards,
     ports: &mut [OpenPort],
     counters: &[Arc<LaneCounters>],
-) -> Vec<Seat> {
+) -> Result<Vec<Seat>, OpenError> {
     let mut shared = shards.shared;
     let shards = shards.configs.into_iter().enumerate().zip(counters);
     shards
@@ -85,7 +85,7 @@ fn seat(
     shared: &mut Shared,
     ports: &mut [OpenPort],
     counters: Arc<LaneCounters>,
-) -> Seat {
+) -> Result<Seat, OpenError> {
     let shard_plan = &plan.shards[index];
     let port_plan = &plan.ports[shard_plan.port];
     // What crosses a link stays in the mbuf that the other end built it in.
@@ -101,7 +101,7 @@ fn seat(
     if host.role == HostRole::Primary {
         announce(&host, port, port_plan);
     }
-    let clock = clock(eal, port, port_plan);
+    let clock = clock(eal, port, port_plan)?;
     shard.paced_by_device = clock.is_some();
     let lane = LaneConfig {
         pool: port.tx_pool,
@@ -122,7 +122,7 @@ fn seat(
     let queue = port
         .take_queue(shard_plan.queue)
         .expect("the plan hands out each queue once");
-    Seat {
+    Ok(Seat {
         name: shard_plan.name.clone(),
         shard,
         host,
@@ -131,19 +131,21 @@ fn seat(
         counters,
         emulation: port.emulation.take(),
         profile: plan.run.profile,
-    }
+    })
 }
 
 /// The clock by which the device sends, if it is to send on time.
-fn clock(eal: &Eal, port: &OpenPort, plan: &PortPlan) -> Option<PacingClock> {
+fn clock(eal: &Eal, port: &OpenPort, plan: &PortPlan) -> Result<Option<PacingClock>, OpenError> {
     if !port.port.offloads().pacing {
-        return None;
+        return Ok(None);
     }
-    let clock = PacingClock::new(eal.up(), &port.port);
-    if clock.is_none() {
-        warn!(port = %plan.name, "the device does not tell the time: the engine paces, not the device");
+    match PacingClock::new(eal.up(), &port.port) {
+        Some(clock) => Ok(Some(clock)),
+        // It is in force only where it was asked for.
+        None => Err(OpenError::Clock {
+            port: plan.name.clone(),
+        }),
     }
-    clock
 }
 
 /// Tells the device and the log of a port's addresses: those of a host like the one that will be on its first queue.

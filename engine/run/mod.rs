@@ -238,7 +238,7 @@ fn drive_on(
         .devices
         .show(ports.iter().map(|port| port.port.clone()).collect());
     let steering = ports::steering(plan, &ports);
-    let seats = lanes::seats(eal, plan, shards, &mut ports, &watched.lanes);
+    let seats = lanes::seats(eal, plan, shards, &mut ports, &watched.lanes)?;
     let tasks = lanes::tasks(plan, seats, control);
     // The control thread may have ended only because it panicked; the run goes on without it then.
     let _ = go.send(());

@@ -131,6 +131,14 @@ pub enum OpenError {
         /// What was seen at the other end.
         seen: String,
     },
+    /// A device that sends on time, and does not say what time it is.
+    #[error(
+        "port {port}: offload.hardware_pacing: hardware, but the device's clock cannot be read; use auto"
+    )]
+    Clock {
+        /// The port's name in the file.
+        port: String,
+    },
     /// Its device.
     #[error("port {port}: {source}")]
     Port {

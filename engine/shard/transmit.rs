@@ -79,8 +79,8 @@ impl Core {
 /// it, as if it were the moment at which the pacer allows it.
 ///
 /// That moment is the packet's sending time for quinn-proto, so its round trip is measured from there, and what is
-/// declared lost is counted from there. Timers get the true time only. The time that quinn-proto is told for packets never
-/// goes back on a connection: until it has come, what else there is to send has the same departure.
+/// declared lost is counted from there. Timers get the true time only. The time of packets never goes back on a
+/// connection: until it has come, what else there is to send has the same departure.
 #[inline]
 fn build(
     entry: &mut Entry,
@@ -91,21 +91,30 @@ fn build(
 ) -> Option<quinn_proto::Transmit> {
     entry.departure = entry.departure.filter(|&at| at > now);
     let at = entry.departure.unwrap_or(now);
+    let before = match ahead {
+        true => entry.quinn.poll_timeout(),
+        false => None,
+    };
     let built = within(Stage::ProtocolTransmit, || {
         entry.quinn.poll_transmit(at, segments, buf)
     });
     if built.is_some() || !ahead {
         return built;
     }
+    // An attempt in vain sets no timer but the pacer's: a deadline that it did not move is another's.
     let next = entry.quinn.poll_timeout()?;
-    if next <= at || next > now + AHEAD_MAX {
+    if Some(next) == before || next <= at || next > now + AHEAD_MAX {
         return None;
     }
-    // Kept even if nothing comes of it, for it was another timer: the pacer has seen this time.
-    entry.departure = Some(next);
-    within(Stage::ProtocolTransmit, || {
+    let built = within(Stage::ProtocolTransmit, || {
         entry.quinn.poll_transmit(next, segments, buf)
-    })
+    });
+    // What was built keeps the time for what follows. Where nothing was, it was another timer after all, and what comes to
+    // be sent does not wait for it.
+    if built.is_some() {
+        entry.departure = Some(next);
+    }
+    built
 }
 
 /// What the worker has to know of a datagram that quinn-proto built.

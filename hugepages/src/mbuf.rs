@@ -9,7 +9,7 @@ use std::slice;
 use bytes::BytesMut;
 use dpdk_sys::{
     RTE_MBUF_F_EXTERNAL, RTE_MBUF_F_INDIRECT, RTE_PKTMBUF_HEADROOM, mbuf_buf_addr, mbuf_buf_len,
-    mbuf_data_len, mbuf_data_off, mbuf_nb_segs, mbuf_next, mbuf_pkt_len, mbuf_refcnt,
+    mbuf_data_len, mbuf_data_off, mbuf_nb_segs, mbuf_next, mbuf_pkt_len, mbuf_pool, mbuf_refcnt,
     mbuf_set_data_len, mbuf_set_data_off, mbuf_set_nb_segs, mbuf_set_next, mbuf_set_pkt_len,
     rte_mbuf, stoq_alloc_bulk, stoq_free_bulk, stoq_raw_free,
 };
@@ -221,6 +221,13 @@ impl Mbuf {
         refcnt == 1
             && self.segment_count() == 1
             && self.flags() & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL) == 0
+    }
+
+    /// Does its first segment belong to `pool`?
+    #[inline]
+    pub fn is_of(&self, pool: Mempool) -> bool {
+        // SAFETY: `self` owns the mbuf.
+        unsafe { mbuf_pool(self.as_ptr()) == pool.as_ptr() }
     }
 
     /// Appends the data of `tail` to the frame: its segments become the last ones of the chain.

@@ -164,8 +164,9 @@ pub(crate) enum Written {
         /// Whether it was written there, or copied to there.
         in_place: bool,
     },
-    /// The writer needed more room than was lent; the datagram is lost.
-    Grew,
+    /// The writer needed more room than was lent, gave another buffer back, or wrote something else than it says; the
+    /// datagram is lost.
+    Refused,
 }
 
 impl TxBridge {
@@ -226,23 +227,30 @@ impl TxBridge {
             Ok(buf) => buf,
             Err(mbuf) => return self.write_scratch(mbuf, write),
         };
+        let lent = buf.as_ptr();
         let transmit = write(&mut buf);
-        // A buffer that grew is no mbuf any more: its content moved to the heap, and the mbuf went back to its pool.
-        match (transmit, Mbuf::from_vec(buf)) {
+        // A buffer that grew is no mbuf any more: its content moved to the heap, and the mbuf went back to its pool. One
+        // that was replaced may be an mbuf of any pool, which is not to be sent from here.
+        let mbuf = match buf.as_ptr() == lent {
+            true => Mbuf::from_vec(buf).ok(),
+            false => None,
+        };
+        match (transmit, mbuf) {
             (None, mbuf) => {
-                if let Ok(mbuf) = mbuf {
+                if let Some(mbuf) = mbuf {
                     self.put_back(mbuf);
                 }
                 Written::Nothing
             }
-            (Some(transmit), Ok(mbuf)) if self.is_sound(&transmit, mbuf.len()) => {
-                Written::Datagram {
+            (Some(transmit), Some(mbuf)) => match self.checked(transmit, mbuf.len()) {
+                Some(transmit) => Written::Datagram {
                     mbuf,
                     transmit,
                     in_place: true,
-                }
-            }
-            (Some(_), _) => Written::Grew,
+                },
+                None => Written::Refused,
+            },
+            (Some(_), None) => Written::Refused,
         }
     }
 
@@ -256,16 +264,13 @@ impl TxBridge {
             self.put_back(mbuf);
             return Written::Nothing;
         };
-        let place = if self.is_sound(&transmit, self.scratch.len()) {
-            mbuf.append(transmit.size)
-        } else {
-            None
-        };
-        let Some(place) = place else {
+        let transmit = self.checked(transmit, self.scratch.len());
+        let placed = transmit.and_then(|transmit| Some((transmit, mbuf.append(transmit.size)?)));
+        let Some((transmit, place)) = placed else {
             let room = self.payload_max * self.segments_max + OVERSHOOT;
             self.scratch = Vec::with_capacity(room);
             self.put_back(mbuf);
-            return Written::Grew;
+            return Written::Refused;
         };
         place.copy_from_slice(&self.scratch);
         Written::Datagram {
@@ -275,12 +280,21 @@ impl TxBridge {
         }
     }
 
-    /// Whether the `written` bytes are what the writer says, and no more than it was allowed.
+    /// What the writer says, if the `written` bytes are that, and no more than it was allowed. It has a segment size from
+    /// here on only if there are several datagrams: a device may make anything of segments of no size, or of one.
     #[inline]
-    fn is_sound(&self, transmit: &Transmit, written: usize) -> bool {
-        written == transmit.size
-            && transmit.datagram_size() <= self.payload_max
-            && transmit.datagrams() <= self.segments_max
+    fn checked(&self, mut transmit: Transmit, written: usize) -> Option<Transmit> {
+        if transmit.segment_size == Some(0) {
+            return None;
+        }
+        let datagrams = transmit.datagrams();
+        if datagrams <= 1 {
+            transmit.segment_size = None;
+        }
+        let sound = written == transmit.size
+            && datagrams <= self.segments_max
+            && transmit.datagram_size() <= self.payload_max;
+        sound.then_some(transmit)
     }
 }
 

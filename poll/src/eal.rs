@@ -8,6 +8,7 @@ use hugepages::EalUp;
 
 use crate::lcore::LcoreId;
 use crate::port::open_devices;
+use crate::ring::live_rings;
 
 /// Why EAL did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +106,8 @@ impl Eal {
         self.up
     }
 
-    /// Releases what EAL holds, when that is sound: while a port is open or a packet buffer is out, its memory has to
-    /// stay mapped, so EAL is left as it is.
+    /// Releases what EAL holds, when that is sound: while a port is open, an emulated NIC is held or a packet buffer is out,
+    /// its memory has to stay mapped, so EAL is left as it is.
     ///
     /// To be called last: DPDK's telemetry threads run on (22.11 has no way to end them), and those of DPDK's own commands
     /// that look at its memory, such as `/mempool/list`, end the process when they are asked from then on. Commands
@@ -119,11 +120,15 @@ impl Eal {
         if ports > 0 {
             return Err(CleanupError::Ports(ports));
         }
-        // SAFETY: no device is open, so nobody polls and no driver holds or takes an mbuf. Devices are opened with a
-        // reference to an `Eal`, of which there is one, here.
+        let rings = live_rings();
+        if rings > 0 {
+            return Err(CleanupError::Rings(rings));
+        }
+        // SAFETY: no device is open, so nobody polls and no driver holds or takes an mbuf; no ring exists, so no emulated NIC
+        // does. Both are made with a reference to an `Eal`, of which there is one, here.
         unsafe { hugepages::retire_pools(self.up) }.map_err(CleanupError::Mbufs)?;
-        // SAFETY: called once (it takes `self`), on the main lcore (`Eal` is not Send). No device is open, no mbuf is
-        // out, and pools are retired, so nothing refers to EAL's memory any more; lcores run only within `Eal::run`.
+        // SAFETY: called once (it takes `self`), on the main lcore (`Eal` is not Send). No device is open, no ring
+        // exists, no mbuf is out, and pools are retired, so nothing refers to EAL's memory any more; lcores run only within `Eal::run`.
         unsafe { sys::rte_eal_cleanup() };
         Ok(())
     }
@@ -135,6 +140,9 @@ pub enum CleanupError {
     /// Ports or queues are still held.
     #[error("{0} ports are still open")]
     Ports(usize),
+    /// Emulated NICs are still held, and use their rings.
+    #[error("{0} rings of emulated NICs are still in use: drop the emulation first")]
+    Rings(usize),
     /// Packet buffers have not come home.
     #[error("{0} packet buffers are still in use")]
     Mbufs(u64),

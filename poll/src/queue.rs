@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use dpdk_sys as sys;
-use hugepages::Burst;
+use hugepages::{Burst, Mbuf};
 
 use crate::host::frame_len_max;
 use crate::offload::Offloads;
@@ -87,11 +87,30 @@ impl TxQueue {
 
     /// Hands the frames of `burst` to the device, first ones first; returns how many it took. The others stay in the
     /// burst, first in line.
+    ///
+    /// Where mbufs are [freed without a look](crate::offload::Offloads::mbuf_fast_free), the device is offered only those
+    /// before the first that is not a single, direct, unshared mbuf of the port's transmit pool.
     #[inline]
     pub fn tx_burst(&mut self, burst: &mut Burst<BURST>) -> usize {
         let (device, queue) = (self.device.id(), self.queue);
+        let fit = match self.device.offloads.mbuf_fast_free {
+            true => self.fit_for_fast_free(burst.as_slice()),
+            false => BURST as u16,
+        };
         // SAFETY: `send_with` passes `count` valid mbufs and gives up as many as the closure returns, which are those
-        // the driver has taken over. Queue and exclusivity as in `rx_burst`.
-        unsafe { burst.send_with(|mbufs, count| sys::stoq_tx_burst(device, queue, mbufs, count)) }
+        // the driver has taken over, of the first `fit`. RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE wants mbufs of one pool a
+        // queue, direct, single and with one owner: `fit_for_fast_free` lets no others pass. Queue and exclusivity as in
+        // `rx_burst`.
+        unsafe {
+            burst.send_with(|mbufs, count| sys::stoq_tx_burst(device, queue, mbufs, count.min(fit)))
+        }
+    }
+
+    /// How many mbufs, from the first on, may be freed without a look.
+    #[inline]
+    fn fit_for_fast_free(&self, mbufs: &[Mbuf]) -> u16 {
+        let pool = self.device.tx_pool();
+        let fit = |mbuf: &&Mbuf| mbuf.is_of(pool) && mbuf.is_direct_single();
+        mbufs.iter().take_while(fit).count() as u16
     }
 }

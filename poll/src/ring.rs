@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dpdk_sys as sys;
 use hugepages::{Burst, Mbuf};
@@ -58,6 +59,7 @@ impl Rings {
                 };
                 self.0
                     .push(NonNull::new(ring).ok_or_else(|| failed(errno_text()))?);
+                LIVE.fetch_add(1, Ordering::SeqCst);
                 Ok(RingId(self.0.len() - 1))
             })
             .collect()
@@ -98,6 +100,14 @@ impl Rings {
     }
 }
 
+/// Rings that exist, for [`Eal::cleanup`](crate::Eal::cleanup).
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many rings exist. Emulated NICs use theirs without a port, so open ports do not tell.
+pub(crate) fn live_rings() -> usize {
+    LIVE.load(Ordering::SeqCst)
+}
+
 impl Drop for Rings {
     fn drop(&mut self) {
         for &ring in &self.0 {
@@ -106,6 +116,7 @@ impl Drop for Rings {
             }
             // SAFETY: all that used the ring is gone (it held an Arc of this), and nothing else knows it.
             unsafe { sys::rte_ring_free(ring.as_ptr()) };
+            LIVE.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
@@ -168,7 +179,7 @@ impl FarQueue {
     pub(crate) fn take<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let ring = self.from_port.as_ptr();
         // SAFETY: `receive_with` gives room for `room` pointers and takes over those that were written: mbufs that the ring
-        // driver has given up. The ring lives while `self` does; `&mut self` on a type that is neither Clone nor Sync, made
+        // driver has given up. The ring lives while `self` does, for EAL is not cleaned up while there are rings; `&mut self` on a type that is neither Clone nor Sync, made
         // once for a ring, is its only consumer.
         unsafe {
             burst.receive_with(|place, room| {

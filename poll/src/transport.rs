@@ -76,7 +76,7 @@ pub struct Transmit {
     /// one datagram.
     pub segment_size: Option<u16>,
     /// The earliest instant at which it may leave; `None`: at once. Whoever asks for one has seen that the port
-    /// [sends on time](crate::PortInfo).
+    /// [sends on time](crate::offload::Offloads::pacing).
     pub departure: Option<Instant>,
 }
 

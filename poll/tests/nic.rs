@@ -35,6 +35,7 @@ fn emulated_nics() {
     a_wire_has_its_properties(&eal);
     what_has_no_room_is_lost_and_counted(&eal);
     what_is_not_offered_is_refused(&eal);
+    what_may_not_be_freed_unseen_is_not_taken(&eal);
     hostile_mbufs(&eal);
     captures_open_in_tshark(&eal);
     eal.cleanup()
@@ -237,6 +238,7 @@ fn jumbo_frames_are_scattered_and_gathered(eal: &Eal) {
         Setup {
             mtu: 9000,
             tx_room: 9216,
+            offload: chains(),
             ..Setup::default()
         },
     );
@@ -261,6 +263,14 @@ fn jumbo_frames_are_scattered_and_gathered(eal: &Eal) {
     let received = rig.receive(0);
     assert_eq!(verified(&received[0].bytes), Ok(bytes));
     rig.end();
+}
+
+/// Chains are sent only where mbufs are not freed without a look.
+fn chains() -> OffloadConfig {
+    OffloadConfig {
+        mbuf_fast_free: Mode::Off,
+        ..OffloadConfig::default()
+    }
 }
 
 fn frames_leave_at_their_time(eal: &Eal) {
@@ -465,6 +475,34 @@ fn what_is_not_offered_is_refused(eal: &Eal) {
 }
 
 /// Any mbuf that software may hand over: any flags, lengths and segments. Nothing panics, and all mbufs come home.
+/// Where the port was told to free mbufs without a look, it gets none that must be looked at, nor what is behind it.
+fn what_may_not_be_freed_unseen_is_not_taken(eal: &Eal) {
+    for (mode, taken) in [(Mode::Hardware, 2), (Mode::Off, 4)] {
+        let mut rig = Rig::new(
+            eal,
+            Setup {
+                offload: OffloadConfig {
+                    mbuf_fast_free: mode,
+                    ..OffloadConfig::default()
+                },
+                ..Setup::default()
+            },
+        );
+        let [pool, tx_pool] = rig.pools(0);
+        let mbuf = |pool| Mbuf::alloc(pool).expect("an mbuf");
+        let chain = || {
+            let mut chain = mbuf(tx_pool);
+            chain.chain(mbuf(tx_pool)).expect("room for a link");
+            chain
+        };
+        for unfit in [mbuf(pool), chain()] {
+            let mbufs = vec![mbuf(tx_pool), mbuf(tx_pool), unfit, mbuf(tx_pool)];
+            assert_eq!(rig.offer(0, 0, mbufs), taken, "{mode}");
+        }
+        rig.end();
+    }
+}
+
 fn hostile_mbufs(eal: &Eal) {
     let vlan = OffloadConfig {
         vlan: Some(Vlan {
@@ -472,7 +510,7 @@ fn hostile_mbufs(eal: &Eal) {
             mode: Mode::Hardware,
         }),
         hardware_pacing: Mode::Hardware,
-        ..OffloadConfig::default()
+        ..chains()
     };
     let setup = Setup {
         queues: 2,

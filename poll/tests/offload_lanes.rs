@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{OURS, THEIRS, UDP_PORT};
-use hugepages::{Mempool, MempoolConfig, PacketAlloc};
-use poll::offload::{OffloadConfig, PacingClock};
+use hugepages::{Mbuf, Mempool, MempoolConfig, PacketAlloc};
+use poll::offload::{Mode, OffloadConfig, PacingClock};
 use poll::wire::DropReason;
 use poll::{
     BURST_DEFAULT, Datagram, Eal, Ecn, Emulation, Lane, LaneConfig, LaneStats, NicConfig, Port,
@@ -35,6 +35,8 @@ fn lanes_use_what_the_device_offers() {
     }
     what_waits_for_its_neighbour_is_cut_in_software(&eal, &mut pools);
     more_than_was_allowed_is_refused(&eal, &mut pools);
+    another_buffer_than_was_lent_is_refused(&eal, &mut pools);
+    one_datagram_is_not_segmented(&eal, &mut pools);
     frames_leave_at_their_departure(&eal, &mut pools);
     eal.cleanup()
         .expect("every port is closed, every mbuf at home");
@@ -77,6 +79,8 @@ struct Script {
     /// Payloads, with the size of their datagrams and when they may leave.
     to_send: VecDeque<(Vec<u8>, Option<u16>, Option<Instant>)>,
     received: Vec<(Instant, Vec<u8>)>,
+    /// Given back in place of the buffer that is lent.
+    swap: Option<Vec<u8>>,
     /// What the lane allowed.
     segments_max: usize,
 }
@@ -109,6 +113,9 @@ impl Transport for Probe {
         let mut script = self.0.borrow_mut();
         script.segments_max = segments_max;
         let (payload, segment_size, departure) = script.to_send.pop_front()?;
+        if let Some(other) = script.swap.take() {
+            *buf = other;
+        }
         buf.extend_from_slice(&payload);
         Some(Transmit {
             destination: SocketAddrV6::new(THEIRS, UDP_PORT, 0, 0),
@@ -147,7 +154,10 @@ impl Rig {
             pool: pools.rx[end],
             tx_pool: pools.tx[end],
             rss_key: None,
-            offload: OffloadConfig::default(),
+            offload: OffloadConfig {
+                hardware_pacing: Mode::Hardware,
+                ..OffloadConfig::default()
+            },
         };
         let (ends, emulation) = emulated(
             eal,
@@ -322,8 +332,43 @@ fn more_than_was_allowed_is_refused(eal: &Eal, pools: &mut Pools) {
     rig.probes[0].send(bytes(2 * PAYLOAD, 8), None, None);
     rig.probes[0].send(bytes(2 * PAYLOAD, 8), Some(PAYLOAD as u16 + 1), None);
     rig.turns(10);
+    rig.probes[0].send(bytes(100, 9), Some(0), None);
+    rig.turns(10);
     assert_eq!(rig.probes[1].received(), []);
-    assert_eq!(rig.stats().drops.of(DropReason::TxGrew), 3);
+    assert_eq!(rig.stats().drops.of(DropReason::TxGrew), 4);
+    rig.end(pools);
+}
+
+/// The device may be told that all it gets is of one pool: a buffer of any other must not be sent.
+fn another_buffer_than_was_lent_is_refused(eal: &Eal, pools: &mut Pools) {
+    let mut rig = Rig::new(eal, pools, TxPath::InPlace);
+    rig.meet();
+    let others = [pools.rx[0], pools.tx[0]].map(|pool| Mbuf::alloc(pool).unwrap().into_vec());
+    for (refused, other) in others.into_iter().enumerate() {
+        rig.probes[0].0.borrow_mut().swap = Some(other.expect("a buffer of a pool"));
+        rig.probes[0].send(bytes(1000, 10), None, None);
+        rig.turns(10);
+        assert_eq!(rig.probes[1].received(), []);
+        let drops = rig.stats().drops;
+        assert_eq!(drops.of(DropReason::TxGrew), refused as u64 + 1);
+    }
+    rig.probes[0].send(bytes(1000, 11), None, None);
+    rig.turns(10);
+    assert_eq!(rig.probes[1].received().len(), 1, "the next one goes");
+    rig.end(pools);
+}
+
+/// Whatever size its writer names.
+fn one_datagram_is_not_segmented(eal: &Eal, pools: &mut Pools) {
+    let mut rig = Rig::new(eal, pools, TxPath::InPlace);
+    rig.meet();
+    let before = rig.emulation.stats()[0].tx_segmented;
+    for size in [1000, 1001, u16::MAX] {
+        rig.probes[0].send(bytes(1000, 12), Some(size), None);
+    }
+    rig.turns(10);
+    assert_eq!(rig.probes[1].received().len(), 3);
+    assert_eq!(rig.emulation.stats()[0].tx_segmented, before);
     rig.end(pools);
 }
 

@@ -83,21 +83,33 @@ fn losses_are_mended_with_segmentation_as_without() {
 
 #[test]
 fn connections_share_by_datagrams_not_by_buffers() {
-    let mut net = downloads(&Setup::default(), Link::default(), 16, 4, 2 * MIB);
-    let mut since_another = 0;
-    let mut last = None;
-    // While all four have something to send: the last quarter may be one's alone.
-    let sent = of_server(&net);
-    for (_, transmit) in &sent[..sent.len() / 2] {
-        if last != Some(transmit.destination) {
-            last = Some(transmit.destination);
-            since_another = 0;
-        }
-        since_another += transmit.datagrams();
+    const CLIENTS: usize = 4;
+    let setup = Setup::default();
+    let budget = usize::from(setup.limits.turn_budget);
+    // The device is the bottleneck: after the first round trips all connections have something to send, all the time.
+    let slow = Link {
+        latency: Duration::from_micros(200),
+        rate: Some(125_000_000),
+        ..Link::default()
+    };
+    for segments_max in [1, 7, budget] {
+        let mut net = downloads(&setup, slow.clone(), segments_max, CLIENTS, 4 * MIB);
+        let sent = of_server(&net);
+        // Past the slow start, and well before the first connection is done.
+        let busy = &sent[sent.len() / 4..sent.len() / 2];
+        let runs = busy.chunk_by(|(_, a), (_, b)| a.destination == b.destination);
+        let runs: Vec<usize> = runs
+            .map(|run| run.iter().map(|(_, transmit)| transmit.datagrams()).sum())
+            .collect();
+        assert!(runs.len() > 4 * CLIENTS, "{} turns", runs.len());
+        assert_eq!(
+            runs.iter().max(),
+            Some(&budget),
+            "datagrams in a row, with up to {segments_max} in a buffer"
+        );
+        net.shard(0).publish();
+        assert_eq!(net.counters(0).lost_packets.get(), 0);
     }
-    assert!(since_another > 0);
-    net.shard(0).publish();
-    assert_eq!(net.counters(0).lost_packets.get(), 0);
 }
 
 /// A link on which the pacer is at work: a window's worth takes longer than it is allowed to leave at once.

@@ -68,6 +68,8 @@ impl Host {
             return Err(DropReason::EmptyDatagram);
         }
         if self.verify_checksums {
+            // Devices call it good: for IPv4 it means that there is none.
+            udp.require_checksum(frame)?;
             match checksum {
                 ChecksumVerdict::Good => {}
                 ChecksumVerdict::Bad => return Err(DropReason::BadUdpChecksum),

@@ -87,7 +87,8 @@ pub struct OffloadConfig {
     pub vlan: Option<Vlan>,
     /// The device may give back sent mbufs without looking at them. [`Mode::Software`] is [`Mode::Off`].
     pub mbuf_fast_free: Mode,
-    /// The device holds frames back until the time that their mbufs say. Without it, the engine sends when it is time.
+    /// The device holds frames back until the time that their mbufs say. Without it, the engine sends when it is time:
+    /// [`Mode::Auto`] is [`Mode::Software`], for what comes later waits behind a frame that is held back.
     pub hardware_pacing: Mode,
 }
 

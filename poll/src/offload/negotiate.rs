@@ -16,6 +16,9 @@ use crate::wire::{Checksum, ETHERNET_HEADER, HEADERS, UDP_HEADER, VLAN_TAG};
 const IN_PROCESS: &str = "frames do not leave the process";
 const NOT_OFFERED: &str = "not offered";
 const CONFIGURED: &str = "as configured";
+/// Why the engine paces by itself unless something else is asked for.
+const PACING_DELAYS: &str =
+    "what other connections send would wait up to 2 ms behind frames that are held back";
 
 /// Decides who does what on a port.
 ///
@@ -50,18 +53,8 @@ pub fn negotiate(
     let strip = port.receives(sys::RTE_ETH_RX_OFFLOAD_VLAN_STRIP);
     let strip = port.vlan("vlan_strip", config.vlan, strip)?;
     let scatter = port.scatter()?;
-    let fast_free = port.switch(
-        "mbuf_fast_free",
-        config.mbuf_fast_free,
-        sys::RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
-        Mode::Off,
-    )?;
-    let pacing = port.switch(
-        "hardware_pacing",
-        config.hardware_pacing,
-        sys::RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP,
-        Mode::Software,
-    )?;
+    let fast_free = port.fast_free(config.mbuf_fast_free)?;
+    let pacing = port.pacing(config.hardware_pacing)?;
 
     let by_device = |decision: &Decision| decision.granted == Mode::Hardware;
     let bit = |decision: &Decision, bit: u64| if by_device(decision) { bit } else { 0 };
@@ -257,15 +250,21 @@ impl Negotiation<'_> {
         Ok(decision)
     }
 
-    /// An offload of the transmit side with nothing to weigh.
-    fn switch(
-        &self,
-        name: &'static str,
-        wanted: Mode,
-        bit: u64,
-        fallback: Mode,
-    ) -> Result<Decision, PortError> {
-        self.decide(name, wanted, self.sends(bit), Ok(()), fallback)
+    fn fast_free(&self, wanted: Mode) -> Result<Decision, PortError> {
+        let offered = self.sends(sys::RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE);
+        self.decide("mbuf_fast_free", wanted, offered, Ok(()), Mode::Off)
+    }
+
+    fn pacing(&self, wanted: Mode) -> Result<Decision, PortError> {
+        let offered = self.sends(sys::RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP);
+        let objection = Err(PACING_DELAYS.into());
+        self.decide(
+            "hardware_pacing",
+            wanted,
+            offered,
+            objection,
+            Mode::Software,
+        )
     }
 
     /// `fallback`: who does it when the device does not; [`Mode::Off`] where there is no software for it.

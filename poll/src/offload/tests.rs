@@ -86,6 +86,7 @@ fn decision<'a>(offloads: &'a Offloads, name: &str) -> &'a Decision {
 fn a_card_does_all_that_it_offers() {
     let config = OffloadConfig {
         vlan: Some(VLAN),
+        hardware_pacing: Mode::Hardware,
         ..OffloadConfig::default()
     };
     let offloads = decide(&card(), config, BUFFERS);
@@ -111,6 +112,29 @@ fn a_card_does_all_that_it_offers() {
             .iter()
             .all(|decision| !decision.falls_back())
     );
+}
+
+#[test]
+fn a_device_paces_only_when_it_is_asked_to() {
+    for (wanted, granted) in [
+        (Mode::Auto, Mode::Software),
+        (Mode::Software, Mode::Software),
+        (Mode::Hardware, Mode::Hardware),
+    ] {
+        let config = OffloadConfig {
+            hardware_pacing: wanted,
+            ..OffloadConfig::default()
+        };
+        let offloads = decide(&card(), config, BUFFERS);
+        let decision = decision(&offloads, "hardware_pacing");
+        assert!(decision.offered);
+        assert_eq!(decision.granted, granted, "{wanted}");
+        assert!(wanted != Mode::Auto || decision.reason.contains("up to 2 ms"));
+        let by_device = granted == Mode::Hardware;
+        assert_eq!(offloads.pacing, by_device);
+        let bit = offloads.tx_bits & sys::RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP;
+        assert_eq!(bit != 0, by_device);
+    }
 }
 
 #[test]

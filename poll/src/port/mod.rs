@@ -7,7 +7,7 @@ mod stats;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
@@ -248,7 +248,7 @@ impl Port {
 
     /// Where frames to send are built.
     pub fn tx_pool(&self) -> Mempool {
-        self.device.pools.tx
+        self.device.tx_pool()
     }
 
     /// What the device was asked to do, and why not more.
@@ -332,6 +332,10 @@ impl Device {
         self.info.id.0
     }
 
+    pub(crate) fn tx_pool(&self) -> Mempool {
+        self.pools.tx
+    }
+
     fn nic(&self) -> Option<&NicFace> {
         match &self.backing {
             Some(Backing::Emulated { nic, .. }) => Some(nic),
@@ -369,4 +373,13 @@ static CONTROL: Mutex<()> = Mutex::new(());
 pub(crate) fn control() -> MutexGuard<'static, ()> {
     // It guards no data, so a holder that panicked leaves nothing broken.
     CONTROL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The turn to make control calls, if nobody has it.
+pub(crate) fn try_control() -> Option<MutexGuard<'static, ()>> {
+    match CONTROL.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
+use std::sync::MutexGuard;
 
 use dpdk_sys as sys;
 
-use super::{Port, control};
+use super::{Port, control, try_control};
 
 /// State of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +58,16 @@ impl Port {
 
     /// What the device's clock shows, in its own ticks; `None` where it has none that can be read.
     pub(crate) fn read_clock(&self) -> Option<u64> {
+        self.read_clock_in(&control())
+    }
+
+    /// The same for the data path, which waits for nobody: `None` also while another control call is made.
+    pub(crate) fn try_read_clock(&self) -> Option<u64> {
+        self.read_clock_in(&try_control()?)
+    }
+
+    fn read_clock_in(&self, _turn: &MutexGuard<'_, ()>) -> Option<u64> {
         let mut ticks = 0;
-        let _turn = control();
         // SAFETY: as in `link`.
         let code = unsafe { sys::rte_eth_read_clock(self.device.id(), &mut ticks) };
         (code == 0).then_some(ticks)

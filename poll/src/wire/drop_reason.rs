@@ -100,7 +100,7 @@ drop_reasons! {
     TxNeighbourUnreachable => "tx_neighbour_unreachable",
     /// The datagram exceeds the MTU of the link or of the path.
     TxTooBig => "tx_too_big",
-    /// The datagram outgrew the buffer that was lent for it.
+    /// The datagram outgrew the buffer that was lent for it, or is not what its writer says.
     TxGrew => "tx_grew",
     /// Too many frames of the host itself (solicitations, advertisements, echo replies) wait to be sent.
     TxHostQueueFull => "tx_host_queue_full",

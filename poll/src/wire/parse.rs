@@ -98,6 +98,19 @@ pub fn parse(frame: &[u8], verify_checksum: bool) -> Result<Parsed, DropReason> 
 }
 
 impl UdpFrame {
+    /// Sees to it that the frame carries a UDP checksum at all, which it must over IPv6 (RFC 8200 §8.1).
+    ///
+    /// # Errors
+    /// [`DropReason::ZeroUdpChecksum`].
+    #[inline]
+    pub fn require_checksum(&self, frame: &[u8]) -> Result<(), DropReason> {
+        let field = self.payload.start.checked_sub(2);
+        match field.and_then(|at| frame.get(at..self.payload.start)) {
+            Some([0, 0]) => Err(DropReason::ZeroUdpChecksum),
+            _ => Ok(()),
+        }
+    }
+
     /// Verifies the UDP checksum of a frame whose sender may have left it to a device that never saw it: the sum of the
     /// pseudo-header alone is accepted, too.
     ///
@@ -125,9 +138,7 @@ impl UdpFrame {
         let Some(udp) = frame.get(start..self.payload.end) else {
             return Err(DropReason::Truncated);
         };
-        if let [_, _, _, _, _, _, 0, 0, ..] = udp {
-            return Err(DropReason::ZeroUdpChecksum);
-        }
+        self.require_checksum(frame)?;
         let mut sum = Sum::of_pseudo_header(self.src, self.dst, udp.len() as u16, PROTOCOL_UDP);
         sum.add(udp);
         if sum.is_valid() {

@@ -171,11 +171,23 @@ impl Rig {
     }
 
     pub fn send_as_is(&mut self, end: usize, queue: usize, mbuf: Mbuf) {
-        let mut burst = Burst::new();
-        burst.push(mbuf).expect("an empty burst has room");
-        let taken = self.ends[end].queues[queue].tx.tx_burst(&mut burst);
+        let taken = self.offer(end, queue, vec![mbuf]);
         assert_eq!(taken, 1, "the transmit queue has room");
         self.step();
+    }
+
+    /// Returns how many the transmit queue took; the others are dropped.
+    pub fn offer(&mut self, end: usize, queue: usize, mbufs: Vec<Mbuf>) -> usize {
+        let mut burst = Burst::new();
+        for mbuf in mbufs {
+            burst.push(mbuf).expect("a burst has room");
+        }
+        self.ends[end].queues[queue].tx.tx_burst(&mut burst)
+    }
+
+    /// The pools of an end that frames are received into, and sent from.
+    pub fn pools(&self, end: usize) -> [Mempool; 2] {
+        [self.ends[end].pool, self.ends[end].tx_pool]
     }
 
     pub fn send_without_step(&mut self, end: usize, queue: usize, bytes: &[u8]) {

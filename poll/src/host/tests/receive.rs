@@ -115,6 +115,15 @@ fn the_word_of_a_device_counts_and_its_silence_does_not() {
         let seen = [Good, Bad, Unfinished, Unknown].map(|v| received(frame, v, &mut host));
         assert_eq!(seen, verdicts, "{frame:?}");
     }
+    // Without a checksum there is nothing that could be right.
+    let mut without = right.clone();
+    without[60..62].fill(0);
+    for verdict in [Good, Bad, Unfinished, Unknown] {
+        assert_eq!(
+            host.receive_checked(now, &without, verdict),
+            Verdict::Dropped(DropReason::ZeroUdpChecksum)
+        );
+    }
     // A device looks at the checksum only: what is not for us is not, whatever it says.
     let foreign = UdpHeaders {
         dst_port: 1,
