@@ -69,6 +69,9 @@ fn prove(
                 segments[index] = 1;
             }
             (Verdict::Ok, _) => info!(%port, %seen, "UDP segmentation"),
+            (Verdict::NoAnswer, Mode::Hardware) => {
+                warn!(%port, %seen, "whether the device does UDP segmentation could not be found out: it is believed");
+            }
             (Verdict::NotOffered | Verdict::NotSeen | Verdict::NoAnswer, _) => {}
         }
     }
