@@ -116,7 +116,7 @@ fn nic(plan: &PortPlan) -> Option<&NicPlan> {
 pub(crate) fn nic_config(plan: &NicPlan) -> NicConfig {
     NicConfig {
         offers: plan.offloads.iter().copied().map(offload).collect(),
-        fragments: plan.misbehaves.contains(&Misbehaviour::UsoFragments),
+        misbehaves: plan.misbehaves.iter().copied().map(misbehaviour).collect(),
         mtu_max: plan.mtu_max,
         rss_table: plan.rss_table,
         wire: wire(&plan.wire),
@@ -134,6 +134,17 @@ fn offload(offload: NicOffload) -> poll::NicOffload {
         NicOffload::MultiSegs => poll::NicOffload::MultiSegs,
         NicOffload::SendOnTimestamp => poll::NicOffload::SendOnTimestamp,
         NicOffload::FastFree => poll::NicOffload::FastFree,
+    }
+}
+
+fn misbehaviour(misbehaviour: Misbehaviour) -> poll::Misbehaviour {
+    match misbehaviour {
+        Misbehaviour::UsoFragments => poll::Misbehaviour::UsoFragments,
+        Misbehaviour::TxChecksumLeft => poll::Misbehaviour::TxChecksumLeft,
+        Misbehaviour::RxChecksumGoodAlways => poll::Misbehaviour::RxChecksumGoodAlways,
+        Misbehaviour::VlanNotInserted => poll::Misbehaviour::VlanNotInserted,
+        Misbehaviour::RssWrong => poll::Misbehaviour::RssWrong,
+        Misbehaviour::TimestampIgnored => poll::Misbehaviour::TimestampIgnored,
     }
 }
 

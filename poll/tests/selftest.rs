@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hugepages::{Mempool, MempoolConfig};
 use poll::offload::{Mode, OffloadConfig, PacingClock, Vlan};
 use poll::selftest::{Finding, TestEnd, Verdict, run, segmentation};
-use poll::{Eal, LinkEnd, NicConfig, Port, PortConfig, WireConfig, emulated, link};
+use poll::{Eal, LinkEnd, Misbehaviour, NicConfig, Port, PortConfig, WireConfig, emulated, link};
 
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -24,7 +24,8 @@ fn offloads_are_seen_on_the_wire() {
     let pools = Pools::new(&eal);
     a_link_offers_nothing_and_passes_frames(&eal, pools);
     an_honest_nic_does_everything(&eal, pools);
-    a_nic_that_fragments_is_found_out(&eal, pools);
+    every_lie_is_found_out(&eal, pools);
+    a_lie_is_found_out_at_start(&eal, pools);
     losses_and_delays_are_no_lies(&eal, pools);
     what_cannot_be_asked_has_no_answer(&eal, pools);
     a_cut_cable_gives_no_answer(&eal, pools);
@@ -166,37 +167,54 @@ fn an_honest_nic_does_everything(eal: &Eal, pools: Pools) {
     );
 }
 
-fn a_nic_that_fragments_is_found_out(eal: &Eal, pools: Pools) {
-    let liar = NicConfig {
-        fragments: true,
-        ..NicConfig::default()
-    };
-    let findings = on_nics(
-        eal,
-        pools,
-        ["liar0", "honest2"],
-        [liar, NicConfig::default()],
-    );
-    let lies: Vec<_> = findings
-        .iter()
-        .filter(|f| f.verdict == Verdict::Lies)
-        .collect();
-    assert_eq!(lies.len(), 1, "{lies:#?}");
-    assert_eq!(
-        (lies[0].port.as_str(), lies[0].offload),
-        ("liar0", "udp_segmentation")
-    );
-    assert!(lies[0].seen.ends_with("IPv6 fragments"), "{}", lies[0].seen);
+/// One lie: the rows that tell of it, and no others. Segments have tags and sums, too.
+fn every_lie_is_found_out(eal: &Eal, pools: Pools) {
+    let table: [(_, &[&str]); 6] = [
+        (Misbehaviour::UsoFragments, &["udp_segmentation"]),
+        (
+            Misbehaviour::TxChecksumLeft,
+            &["tx_checksum", "udp_segmentation"],
+        ),
+        (Misbehaviour::RxChecksumGoodAlways, &["rx_checksum"]),
+        (
+            Misbehaviour::VlanNotInserted,
+            &["udp_segmentation", "vlan_insert"],
+        ),
+        (Misbehaviour::RssWrong, &["rss"]),
+        (Misbehaviour::TimestampIgnored, &["hardware_pacing"]),
+    ];
+    assert_eq!(table.map(|(lie, _)| lie), Misbehaviour::ALL);
+    for (index, (lie, rows)) in table.into_iter().enumerate() {
+        let names = [format!("liar{index}"), format!("witness{index}")];
+        let liar = NicConfig {
+            misbehaves: vec![lie],
+            ..NicConfig::default()
+        };
+        let names = [names[0].as_str(), names[1].as_str()];
+        let findings = on_nics(eal, pools, names, [liar, NicConfig::default()]);
+        for finding in &findings {
+            let expected = match finding.port == names[0] && rows.contains(&finding.offload) {
+                true => Verdict::Lies,
+                false => Verdict::Ok,
+            };
+            assert_eq!(finding.verdict, expected, "{lie:?}: {finding:?}");
+        }
+        if lie == Misbehaviour::UsoFragments {
+            let seen = &of(&findings, "udp_segmentation").seen;
+            assert!(seen.ends_with("IPv6 fragments"), "{seen}");
+        }
+    }
+}
 
-    // The same alone, as at start.
+fn a_lie_is_found_out_at_start(eal: &Eal, pools: Pools) {
     let config = pools.config(1500, 1, all());
     let liar = NicConfig {
-        fragments: true,
+        misbehaves: vec![Misbehaviour::UsoFragments],
         ..NicConfig::default()
     };
     let (ends, mut emulation) = emulated(
         eal,
-        ["liar1", "honest3"],
+        ["start0", "start1"],
         [&config; 2],
         [liar, NicConfig::default()],
     )
