@@ -100,6 +100,30 @@ impl NicOffload {
 pub enum Misbehaviour {
     /// Makes IPv6 fragments where it is asked for segments.
     UsoFragments,
+    /// Leaves checksums as they were prepared.
+    TxChecksumLeft,
+    /// Calls every checksum good.
+    RxChecksumGoodAlways,
+    /// Leaves out VLAN tags.
+    VlanNotInserted,
+    /// Puts flows on other queues than their hashes say.
+    RssWrong,
+    /// Sends at once what is to wait for its time.
+    TimestampIgnored,
+}
+
+impl Misbehaviour {
+    /// The word of the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UsoFragments => "uso_fragments",
+            Self::TxChecksumLeft => "tx_checksum_left",
+            Self::RxChecksumGoodAlways => "rx_checksum_good_always",
+            Self::VlanNotInserted => "vlan_not_inserted",
+            Self::RssWrong => "rss_wrong",
+            Self::TimestampIgnored => "timestamp_ignored",
+        }
+    }
 }
 
 /// One direction of the wire.

@@ -8,8 +8,10 @@ use super::subject::{Card, Subject};
 use super::tree::{Tree, cpu_list, cpu_text};
 
 const DEVICES: &str = "/sys/bus/pci/devices";
-/// Kernel drivers that hand a card to user space.
-const USER_SPACE: [&str; 3] = ["vfio-pci", "igb_uio", "uio_pci_generic"];
+/// The kernel driver that hands a card to user space behind an IOMMU.
+const VFIO: &str = "vfio-pci";
+/// Those that do so without one.
+pub(super) const UIO: [&str; 2] = ["igb_uio", "uio_pci_generic"];
 /// Kernel drivers that stay bound, with DPDK's beside them: what they are called there.
 const BIFURCATED: [(&str, &str); 3] = [
     ("mlx5_core", "mlx5"),
@@ -64,6 +66,11 @@ pub(super) fn is_bifurcated(tree: &Tree, address: &str) -> bool {
     driver.is_some_and(|driver| BIFURCATED.iter().any(|(name, _)| *name == driver))
 }
 
+/// Whether a card is bound to a driver that hands it to user space by its physical addresses.
+pub(super) fn is_on_uio(tree: &Tree, address: &str) -> bool {
+    kernel_driver(tree, address).is_some_and(|driver| UIO.contains(&driver.as_str()))
+}
+
 /// The name of DPDK's driver for a card, as far as the kernel's tells.
 pub(super) fn dpdk_driver(tree: &Tree, address: &str) -> Option<&'static str> {
     let driver = kernel_driver(tree, address)?;
@@ -97,17 +104,14 @@ fn binding(tree: &Tree, subject: &Subject, card: &Card) -> Finding {
     let Some(driver) = kernel_driver(tree, address) else {
         let change = format!("sudo dpdk-devbind.py --bind=vfio-pci {address}");
         let seen = format!("{address} is bound to no driver");
-        return match subject.planned {
-            true => Finding::problem(TOPIC, seen, &[&change]),
-            false => Finding::advice(TOPIC, seen, &[&change]),
-        };
+        return subject.amiss(TOPIC, seen, &[&change]);
     };
     let seen = format!("{address} is bound to {driver}");
-    if USER_SPACE.contains(&driver.as_str()) {
+    if driver == VFIO || UIO.contains(&driver.as_str()) {
         return Finding::ok(TOPIC, seen);
     }
     if is_bifurcated(tree, address) {
-        return verbs(tree, address, &seen);
+        return verbs(tree, subject, address, &seen);
     }
     let names = interfaces(tree, address);
     let routed = links::default_interfaces(tree);
@@ -140,7 +144,7 @@ fn binding(tree: &Tree, subject: &Subject, card: &Card) -> Finding {
 }
 
 /// A bifurcated driver works through the kernel's verbs.
-fn verbs(tree: &Tree, address: &str, seen: &str) -> Finding {
+fn verbs(tree: &Tree, subject: &Subject, address: &str, seen: &str) -> Finding {
     const TOPIC: &str = "driver binding";
     // mana has them, too, by a module of its own.
     let bound = tree.names(&format!("{DEVICES}/{address}/infiniband_verbs"));
@@ -149,7 +153,7 @@ fn verbs(tree: &Tree, address: &str, seen: &str) -> Finding {
             TOPIC,
             format!("{seen}, which stays, with {}", bound.join(", ")),
         ),
-        true => Finding::problem(
+        true => subject.amiss(
             TOPIC,
             format!("{seen}, which is right, but the kernel offers no verbs on it"),
             &[
@@ -227,10 +231,7 @@ fn pipeline(tree: &Tree, subject: &Subject, address: &str) -> Option<Finding> {
         "install it from linux-firmware, or from Intel",
         "or do without, and without RSS and checksums: -a ADDRESS,safe-mode-support=1",
     ];
-    Some(match subject.planned {
-        true => Finding::problem(TOPIC, seen, &change),
-        false => Finding::advice(TOPIC, seen, &change),
-    })
+    Some(subject.amiss(TOPIC, seen, &change))
 }
 
 fn slot(tree: &Tree, address: &str) -> Finding {

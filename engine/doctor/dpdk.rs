@@ -84,10 +84,7 @@ fn missing(tree: &Tree, subject: &Subject, drivers: &BTreeSet<String>) -> Vec<Fi
     let finding = |name: String| {
         let change = format!("sudo apt-get install 'librte-{}*'", name.replace('_', "-"));
         let seen = format!("{name} is not installed");
-        match subject.planned {
-            true => Finding::problem("DPDK drivers", seen, &[&change]),
-            false => Finding::advice("DPDK drivers", seen, &[&change]),
-        }
+        subject.amiss("DPDK drivers", seen, &[&change])
     };
     absent.map(finding).collect()
 }

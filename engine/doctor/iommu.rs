@@ -1,45 +1,71 @@
 //! What lets a program of user space drive a network card: an IOMMU, and the kernel's vfio.
 
-use super::cards::is_bifurcated;
+use super::cards::{UIO, is_bifurcated, is_on_uio};
 use super::finding::Finding;
-use super::subject::{Card, Subject};
+use super::subject::Subject;
 use super::tree::Tree;
 
+const TOPIC: &str = "IOMMU";
 const DEVICES: &str = "/sys/bus/pci/devices";
+const GROUPS: &str = "/sys/kernel/iommu_groups";
 const NOIOMMU: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
 
 pub(super) fn findings(tree: &Tree, subject: &Subject) -> Vec<Finding> {
-    let cards = &subject.cards;
+    let addresses = subject.cards.iter().map(|card| card.address.as_str());
     // Cards that stay with their kernel driver need neither.
-    let vfio: Vec<&Card> = cards
-        .iter()
-        .filter(|card| !is_bifurcated(tree, &card.address))
-        .collect();
-    if vfio.is_empty() {
-        let why = match cards.is_empty() {
+    let (uio, vfio): (Vec<&str>, Vec<&str>) = addresses
+        .filter(|address| !is_bifurcated(tree, address))
+        .partition(|address| is_on_uio(tree, address));
+    if uio.is_empty() && vfio.is_empty() {
+        let why = match subject.cards.is_empty() {
             true => "no network card is to be driven",
             false => "the cards stay with their kernel driver",
         };
         return vec![Finding::ok(
-            "IOMMU",
+            TOPIC,
             format!("not needed: {why}; {}", groups(tree)),
         )];
     }
-    let mut findings = vec![iommu(tree, subject), vfio_module(tree, subject)];
-    findings.extend(vfio.iter().filter_map(|card| group(tree, card)));
+    let mut findings: Vec<Finding> = uio
+        .iter()
+        .map(|address| physical(tree, subject, address))
+        .collect();
+    if !vfio.is_empty() {
+        findings.extend([iommu(tree, subject), vfio_module(tree, subject)]);
+        findings.extend(
+            vfio.iter()
+                .filter_map(|address| group(tree, subject, address)),
+        );
+    }
     findings
 }
 
+/// A card on uio writes to physical addresses, which an IOMMU that translates refuses.
+fn physical(tree: &Tree, subject: &Subject, address: &str) -> Finding {
+    let number = tree.link(&format!("{DEVICES}/{address}/iommu_group"));
+    let kind = number.and_then(|number| tree.text(&format!("{GROUPS}/{number}/type")).ok());
+    match kind {
+        Some(kind) if kind != "identity" => subject.amiss(
+            TOPIC,
+            format!("{address} is on uio, whose physical addresses the IOMMU translates ({kind})"),
+            &[
+                &format!("sudo dpdk-devbind.py --bind=vfio-pci {address}"),
+                "or the kernel argument iommu=pt",
+            ],
+        ),
+        _ => Finding::ok(TOPIC, format!("{address} is on uio, which needs none")),
+    }
+}
+
 fn groups(tree: &Tree) -> String {
-    match tree.names("/sys/kernel/iommu_groups").len() {
+    match tree.names(GROUPS).len() {
         0 => "none is active".to_owned(),
         count => format!("active, with {count} groups"),
     }
 }
 
 fn iommu(tree: &Tree, subject: &Subject) -> Finding {
-    const TOPIC: &str = "IOMMU";
-    if !tree.names("/sys/kernel/iommu_groups").is_empty() {
+    if !tree.names(GROUPS).is_empty() {
         return match tree.kernel_argument("iommu").as_deref() {
             Some("pt") => Finding::ok(
                 TOPIC,
@@ -75,10 +101,7 @@ fn iommu(tree: &Tree, subject: &Subject) -> Finding {
     let without = format!("in a virtual machine without one: {without}");
     let change = [firmware, &without];
     let seen = "none is active, and vfio-pci takes no card without";
-    match subject.planned {
-        true => Finding::problem(TOPIC, seen, &change),
-        false => Finding::advice(TOPIC, seen, &change),
-    }
+    subject.amiss(TOPIC, seen, &change)
 }
 
 fn vfio_module(tree: &Tree, subject: &Subject) -> Finding {
@@ -86,8 +109,7 @@ fn vfio_module(tree: &Tree, subject: &Subject) -> Finding {
     if tree.has("/sys/bus/pci/drivers/vfio-pci") {
         return Finding::ok(TOPIC, "vfio-pci is loaded");
     }
-    let others = ["igb_uio", "uio_pci_generic"];
-    if let Some(other) = others
+    if let Some(other) = UIO
         .iter()
         .find(|name| tree.has(&format!("/sys/bus/pci/drivers/{name}")))
     {
@@ -105,18 +127,14 @@ fn vfio_module(tree: &Tree, subject: &Subject) -> Finding {
         ],
     };
     let seen = "vfio-pci is not loaded";
-    match subject.planned {
-        true => Finding::problem(TOPIC, seen, change),
-        false => Finding::advice(TOPIC, seen, change),
-    }
+    subject.amiss(TOPIC, seen, change)
 }
 
 /// vfio takes a group of devices as a whole.
-fn group(tree: &Tree, card: &Card) -> Option<Finding> {
+fn group(tree: &Tree, subject: &Subject, address: &str) -> Option<Finding> {
     const TOPIC: &str = "IOMMU group";
-    let address = &card.address;
     let number = tree.link(&format!("{DEVICES}/{address}/iommu_group"))?;
-    let members = tree.names(&format!("/sys/kernel/iommu_groups/{number}/devices"));
+    let members = tree.names(&format!("{GROUPS}/{number}/devices"));
     let in_the_way: Vec<String> = members
         .into_iter()
         .filter(|member| member != address)
@@ -138,5 +156,5 @@ fn group(tree: &Tree, card: &Card) -> Option<Finding> {
         in_the_way.join(", ")
     );
     let change = "unbind them from their drivers (dpdk-devbind.py -u ADDRESS), or put the card into another slot";
-    Some(Finding::problem(TOPIC, seen, &[change]))
+    Some(subject.amiss(TOPIC, seen, &[change]))
 }

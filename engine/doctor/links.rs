@@ -80,29 +80,16 @@ fn link(tree: &Tree, subject: &Subject, name: &str) -> Finding {
         (_, Ok("1")) => Finding::ok(TOPIC, format!("{name} is up, {speed}")),
         (_, Ok(_)) => {
             let seen = format!("{name} has no carrier");
-            trouble(
-                subject,
+            subject.amiss(
                 TOPIC,
                 seen,
-                "check cable, transceiver, and the port of the switch",
+                &["check cable, transceiver, and the port of the switch"],
             )
         }
         (state, Err(_)) => {
             let seen = format!("{name} is {state}");
-            trouble(
-                subject,
-                TOPIC,
-                seen,
-                &format!("sudo ip link set dev {name} up"),
-            )
+            subject.amiss(TOPIC, seen, &[&format!("sudo ip link set dev {name} up")])
         }
-    }
-}
-
-fn trouble(subject: &Subject, topic: &'static str, seen: String, change: &str) -> Finding {
-    match subject.planned {
-        true => Finding::problem(topic, seen, &[change]),
-        false => Finding::advice(topic, seen, &[change]),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What this process may do.
 
+use super::cards;
 use super::finding::Finding;
 use super::subject::Subject;
 use super::tree::Tree;
@@ -84,7 +85,7 @@ fn permissions(tree: &Tree, subject: &Subject, held: u64) -> Finding {
             "run the engine as root, or: sudo setcap {}+ep engine",
             names.join(",")
         );
-        return Finding::problem(TOPIC, seen, &[&change]);
+        return subject.amiss(TOPIC, seen, &[&change]);
     }
     match (needs.is_empty(), holds(held, CAP_SYS_ADMIN)) {
         (_, true) => Finding::ok(TOPIC, "all that is needed (CAP_SYS_ADMIN is held)"),
@@ -100,7 +101,7 @@ fn permissions(tree: &Tree, subject: &Subject, held: u64) -> Finding {
     }
 }
 
-/// vfio pins what cards may write to, and counts it as locked.
+/// vfio and verbs pin what cards may write to, and count it as locked. uio pins nothing.
 fn locked_memory(tree: &Tree, subject: &Subject, held: u64) -> Finding {
     const TOPIC: &str = "locked memory";
     let limits = match tree.text("/proc/self/limits") {
@@ -125,20 +126,21 @@ fn locked_memory(tree: &Tree, subject: &Subject, held: u64) -> Finding {
     }
     let enough = match (limit.parse::<u64>(), subject.huge) {
         (Ok(limit), Some(need)) => limit >= need.bytes,
-        (Ok(_), None) => subject.cards.is_empty(),
+        (Ok(_), None) => false,
         (Err(_), _) => true,
     };
-    match enough || subject.cards.is_empty() {
+    let pinned = subject
+        .cards
+        .iter()
+        .any(|card| !cards::is_on_uio(tree, &card.address));
+    match enough || !pinned {
         true => Finding::ok(TOPIC, format!("limit {text}")),
         false => {
             let change = [
                 "ulimit -l unlimited, or LimitMEMLOCK=infinity in the systemd unit, or memlock in /etc/security/limits.conf",
             ];
-            let seen = format!("limit {text}: too little for vfio to pin what the cards write to");
-            match subject.planned {
-                true => Finding::problem(TOPIC, seen, &change),
-                false => Finding::advice(TOPIC, seen, &change),
-            }
+            let seen = format!("limit {text}: too little to pin what the cards write to");
+            subject.amiss(TOPIC, seen, &change)
         }
     }
 }

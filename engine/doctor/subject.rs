@@ -2,11 +2,9 @@
 
 use hugepages::machine::Need;
 
+use super::finding::Finding;
 use super::tree::Tree;
-use crate::plan::{Plan, PortKind};
-
-/// What EAL and its rings take besides the pools, roughly.
-const EAL_OVERHEAD: u64 = 16 << 20;
+use crate::plan::{EAL_OVERHEAD, Plan, PortKind};
 
 /// What the machine is looked at for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +32,7 @@ pub struct Card {
     pub address: String,
     /// The MTU of its port in the configuration.
     pub mtu: Option<u16>,
-    /// Bytes of its port's pool, which is made on the card's NUMA node.
+    /// Bytes of its port's pools, which are made on the card's NUMA node.
     pub pool: u64,
 }
 
@@ -73,7 +71,7 @@ impl Subject {
                 subject.cards.push(Card {
                     address: device.clone(),
                     mtu: Some(port.mtu),
-                    pool: port.pool.bytes,
+                    pool: port.pool_bytes(),
                 });
                 continue;
             }
@@ -91,6 +89,19 @@ impl Subject {
         subject.vdevs.sort_unstable();
         subject.vdevs.dedup();
         subject
+    }
+
+    /// What keeps a configuration from running is a problem; where none was given, nobody has asked for it, and it is advice.
+    pub(super) fn amiss(
+        &self,
+        topic: &'static str,
+        seen: impl Into<String>,
+        change: &[&str],
+    ) -> Finding {
+        match self.planned {
+            true => Finding::problem(topic, seen, change),
+            false => Finding::advice(topic, seen, change),
+        }
     }
 
     /// What the machine has.

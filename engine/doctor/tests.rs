@@ -361,6 +361,51 @@ fn without_an_iommu_vfio_takes_no_card() {
 }
 
 #[test]
+fn a_card_on_uio_needs_no_iommu_and_none_in_its_way() {
+    for driver in ["igb_uio", "uio_pci_generic"] {
+        let made = Made::server();
+        made.bound_to(driver);
+        let diagnosis = made.examine(&subject());
+        assert_eq!(diagnosis.problems, 0, "{diagnosis}");
+        assert_finding(&diagnosis, "IOMMU", Verdict::Ok, &["which needs none"]);
+        let kind = "sys/kernel/iommu_groups/7/type";
+        made.file(kind, "DMA-FQ\n");
+        let words = ["translates (DMA-FQ)", "--bind=vfio-pci 0000:3b:00.0"];
+        let diagnosis = made.examine(&subject());
+        assert_finding(&diagnosis, "IOMMU", Verdict::Problem, &words);
+        made.file(kind, "identity\n");
+        assert_eq!(made.examine(&subject()).problems, 0);
+        // The machine of most who use it: no IOMMU, no vfio, and nothing that is pinned.
+        for folder in ["sys/kernel/iommu_groups", "sys/bus/pci/drivers/vfio-pci"] {
+            std::fs::remove_dir_all(made.0.path().join(folder)).expect("a folder");
+        }
+        made.file("proc/self/status", "CapEff:\t0000000000200000\n");
+        let diagnosis = made.examine(&subject());
+        assert_eq!(diagnosis.problems, 0, "{diagnosis}");
+    }
+}
+
+#[test]
+fn cards_that_nobody_planned_are_no_problem() {
+    let made = Made::server();
+    made.file("proc/self/status", "CapEff:\t0000000000000000\n")
+        .file("sys/kernel/iommu_groups/7/devices/0000:3b:00.1", "")
+        .link(
+            "sys/bus/pci/devices/0000:3b:00.1/driver",
+            "../../../bus/pci/drivers/ice",
+        );
+    for driver in ["vfio-pci", "mlx5_core", "igb_uio", "ice"] {
+        made.bound_to(driver);
+        let machine = Subject::of_machine(&Tree::new(made.0.path()));
+        assert_eq!(machine.cards.len(), 1);
+        let diagnosis = made.examine(&machine);
+        assert_eq!(diagnosis.problems, 0, "{driver}:\n{diagnosis}");
+        let planned = made.examine(&subject());
+        assert!(planned.problems > 0, "{driver}:\n{planned}");
+    }
+}
+
+#[test]
 fn a_group_is_taken_as_a_whole() {
     let made = Made::server();
     made.file("sys/kernel/iommu_groups/7/devices/0000:3b:00.1", "")

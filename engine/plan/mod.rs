@@ -42,6 +42,7 @@ pub use load::{EchoLoad, HqLoad, Load, PerfLoad};
 pub use metrics::MetricsPlan;
 pub use nic::{NicPlan, WirePlan};
 pub use offload::OffloadPlan;
+pub(crate) use pool::EAL_OVERHEAD;
 pub use pool::{MemoryPlan, PoolPlan};
 pub use port::{PortKind, PortPlan, TxPathPlan};
 pub use settings::{LimitsPlan, RunPlan};

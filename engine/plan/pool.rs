@@ -33,7 +33,7 @@ const OVERSHOOT: u16 = 1024;
 /// Data rooms are whole cache lines, bytes.
 const ROUNDED_TO: u16 = 64;
 /// What EAL, its rings and its device data take besides the pools, roughly.
-const EAL_OVERHEAD: u64 = 16 << 20;
+pub(crate) const EAL_OVERHEAD: u64 = 16 << 20;
 const MIB: u64 = 1 << 20;
 
 /// The mempool of a port, on its NUMA node.

@@ -69,6 +69,9 @@ fn prove(
                 segments[index] = 1;
             }
             (Verdict::Ok, _) => info!(%port, %seen, "UDP segmentation"),
+            (Verdict::NoAnswer, Mode::Hardware) => {
+                warn!(%port, %seen, "whether the device does UDP segmentation could not be found out: it is believed");
+            }
             (Verdict::NotOffered | Verdict::NotSeen | Verdict::NoAnswer, _) => {}
         }
     }
@@ -113,7 +116,7 @@ fn nic(plan: &PortPlan) -> Option<&NicPlan> {
 pub(crate) fn nic_config(plan: &NicPlan) -> NicConfig {
     NicConfig {
         offers: plan.offloads.iter().copied().map(offload).collect(),
-        fragments: plan.misbehaves.contains(&Misbehaviour::UsoFragments),
+        misbehaves: plan.misbehaves.iter().copied().map(misbehaviour).collect(),
         mtu_max: plan.mtu_max,
         rss_table: plan.rss_table,
         wire: wire(&plan.wire),
@@ -131,6 +134,17 @@ fn offload(offload: NicOffload) -> poll::NicOffload {
         NicOffload::MultiSegs => poll::NicOffload::MultiSegs,
         NicOffload::SendOnTimestamp => poll::NicOffload::SendOnTimestamp,
         NicOffload::FastFree => poll::NicOffload::FastFree,
+    }
+}
+
+fn misbehaviour(misbehaviour: Misbehaviour) -> poll::Misbehaviour {
+    match misbehaviour {
+        Misbehaviour::UsoFragments => poll::Misbehaviour::UsoFragments,
+        Misbehaviour::TxChecksumLeft => poll::Misbehaviour::TxChecksumLeft,
+        Misbehaviour::RxChecksumGoodAlways => poll::Misbehaviour::RxChecksumGoodAlways,
+        Misbehaviour::VlanNotInserted => poll::Misbehaviour::VlanNotInserted,
+        Misbehaviour::RssWrong => poll::Misbehaviour::RssWrong,
+        Misbehaviour::TimestampIgnored => poll::Misbehaviour::TimestampIgnored,
     }
 }
 

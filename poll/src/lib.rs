@@ -62,7 +62,9 @@ pub use idle::{IdlePolicy, SLEEP_MAX};
 pub use lane::{Lane, LaneConfig};
 pub use lcore::{LcoreError, LcoreId, LcoreTask};
 pub use link::{LinkEnd, link, link_info};
-pub use nic::{Emulation, NicClock, NicConfig, NicOffload, NicStats, WireConfig, emulated};
+pub use nic::{
+    Emulation, Misbehaviour, NicClock, NicConfig, NicOffload, NicStats, WireConfig, emulated,
+};
 pub use port::{
     DEFAULT_RSS_KEY, DeviceStats, LinkState, Port, PortConfig, PortError, PortId, PortInfo, Rss,
     ports, rss_type_names, rx_offload_name, tx_offload_name,

@@ -280,9 +280,10 @@ impl Pair {
                 [
                     nic.tx_not_granted,
                     nic.tx_bad_request,
+                    nic.tx_bad_segmentation,
                     nic.tx_fast_free_broken
                 ],
-                [0; 3]
+                [0; 4]
             );
         }
     }

@@ -131,7 +131,8 @@ fn jumbo_frames_cross_in_a_vlan() {
     let port = "mtu: 9000, data_room: 2176B, \
                 offload: { tx_checksum: hardware, rx_checksum: hardware, vlan: { id: 100, tagging: hardware } }";
     let report = run(&write(folder.path(), port, "{}", "{}", 1));
-    assert_eq!(number(&report, "/quic/mtu"), 8952, "{report:#}");
+    // Discovery ends within 20 bytes of the 8952 there are.
+    assert!(number(&report, "/quic/mtu") > 8952 - 20, "{report:#}");
     let [left, right] = ["left", "right"].map(|port| &report["nics"][port]);
     assert!(number(right, "/rx_scattered") > 500, "{report:#}");
     assert!(number(right, "/rx_vlan_stripped") > 500, "{report:#}");

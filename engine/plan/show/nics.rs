@@ -59,7 +59,10 @@ fn offers(nic: &NicPlan) -> String {
     };
     match nic.misbehaves.is_empty() {
         true => offers,
-        false => format!("{offers}, and fragments instead of segments"),
+        false => {
+            let lies: Vec<&str> = nic.misbehaves.iter().map(|lie| lie.name()).collect();
+            format!("{offers}; misbehaves: {}", lies.join(" "))
+        }
     }
 }
 

@@ -31,13 +31,16 @@ fn nic(plan: &Plan, port: usize) -> &NicPlan {
 
 #[test]
 fn what_is_given_and_what_is_not() {
-    let left = "{ offloads: [rss, tx_checksum, rss], misbehaves: [uso_fragments], mtu_max: 3000, rss_table: 64, \
+    let left = "{ offloads: [rss, tx_checksum, rss], misbehaves: [uso_fragments, rss_wrong], mtu_max: 3000, rss_table: 64, \
                 capture: there.pcapng, wire: { rate: 10Gbps, queue: 500, ecn_above: 50, delay: 1ms, jitter: 10us, \
                 loss: 0.1%, loss_burst: 4, reorder: 2%, reorder_delay: 5ms, duplicate: 0.01%, seed: 7 } }";
     let plan = plan_of(with_nics(left, "{}"), &Given::default()).unwrap();
     let (left, right) = (nic(&plan, 0), nic(&plan, 1));
     assert_eq!(left.offloads, [NicOffload::TxChecksum, NicOffload::Rss]);
-    assert_eq!(left.misbehaves, [Misbehaviour::UsoFragments]);
+    assert_eq!(
+        left.misbehaves,
+        [Misbehaviour::UsoFragments, Misbehaviour::RssWrong]
+    );
     assert_eq!((left.mtu_max, left.rss_table), (3000, 64));
     assert_eq!(left.capture, Some(PathBuf::from("there.pcapng")));
     let wire = &left.wire;
@@ -68,7 +71,7 @@ fn what_is_given_and_what_is_not() {
 
     let text = plan.to_string();
     for expected in [
-        "left      tx_checksum rss, and fragments instead of segments  3000       10Gbps   500, marks above 50  \
+        "left      tx_checksum rss; misbehaves: uso_fragments rss_wrong  3000       10Gbps   500, marks above 50  \
          1ms and up to 10us  0.1%, 4 in a row  2%         0.01%    there.pcapng\n",
         "right     everything ",
     ] {

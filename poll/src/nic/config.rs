@@ -9,9 +9,8 @@ use dpdk_sys as sys;
 pub struct NicConfig {
     /// What it offers; the rest it does not have.
     pub offers: Vec<NicOffload>,
-    /// It announces segmentation of UDP and cuts into IPv6 fragments instead, as some devices do: the flag
-    /// (`RTE_MBUF_F_TX_UDP_SEG`) is documented as either.
-    pub fragments: bool,
+    /// What it does other than it announces.
+    pub misbehaves: Vec<Misbehaviour>,
     /// Largest MTU, bytes.
     pub mtu_max: u16,
     /// Entries of the RSS redirection table.
@@ -25,7 +24,7 @@ impl Default for NicConfig {
     fn default() -> Self {
         Self {
             offers: NicOffload::ALL.to_vec(),
-            fragments: false,
+            misbehaves: Vec::new(),
             mtu_max: 9702,
             rss_table: 128,
             wire: WireConfig::default(),
@@ -48,7 +47,7 @@ pub enum NicOffload {
     Rss,
     /// Receives frames into several chained mbufs.
     Scatter,
-    /// Sends frames that lie in several chained mbufs. It does so unasked; without it, the first mbuf alone is sent.
+    /// Sends frames that lie in several chained mbufs. Where it is not granted, the first mbuf alone is sent.
     MultiSegs,
     /// Holds a frame back until the time that its mbuf says.
     SendOnTimestamp,
@@ -97,6 +96,35 @@ impl NicOffload {
             Self::RxChecksum | Self::Rss | Self::Scatter => 0,
         }
     }
+}
+
+/// Something that an emulated NIC does other than it announces, as devices do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Misbehaviour {
+    /// Cuts into IPv6 fragments where it is asked for datagrams: the flag (`RTE_MBUF_F_TX_UDP_SEG`) is documented as either.
+    UsoFragments,
+    /// Leaves checksums as they were prepared, those of segments, too.
+    TxChecksumLeft,
+    /// Calls every UDP checksum good.
+    RxChecksumGoodAlways,
+    /// Leaves out VLAN tags.
+    VlanNotInserted,
+    /// Puts every flow on the queue of the next entry of the redirection table.
+    RssWrong,
+    /// Sends at once what is to wait for its time.
+    TimestampIgnored,
+}
+
+impl Misbehaviour {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::UsoFragments,
+        Self::TxChecksumLeft,
+        Self::RxChecksumGoodAlways,
+        Self::VlanNotInserted,
+        Self::RssWrong,
+        Self::TimestampIgnored,
+    ];
 }
 
 /// One direction of the wire. The default is a perfect one: without a rate, a delay, or a loss.

@@ -50,9 +50,10 @@ nic_stats! {
     tx_far,
     /// Frames that asked for an offload which the port was not configured with; it was not done.
     tx_not_granted,
-    /// Frames whose flags and lengths contradict each other: the checksum was not filled, or there was nothing to segment
-    /// and the frame was dropped.
+    /// Frames whose flags and lengths contradict each other: the checksum was not filled.
     tx_bad_request,
+    /// Frames dropped because they could not be segmented as their flags and lengths ask for.
+    tx_bad_segmentation,
     /// Frames dropped because they were longer than the NIC can send, or shorter than an Ethernet header.
     tx_bad_length,
     /// mbufs that must not be sent with `RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE` in force: chained, shared or external.
@@ -102,6 +103,7 @@ impl NicStats {
     /// Frames that the NIC or its wire dropped.
     pub fn dropped(&self) -> u64 {
         [
+            self.tx_bad_segmentation,
             self.tx_bad_length,
             self.wire_queue_full,
             self.wire_full,

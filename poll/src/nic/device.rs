@@ -22,10 +22,10 @@ const HOLD_MAX: u64 = 1_000_000_000;
 pub(super) struct Device {
     pub(super) transmitter: Transmitter,
     pub(super) receiver: Receiver,
-    /// Where the field for the time of departure is, if frames are sent by it.
+    /// Where the field for the time of departure is, if mbufs have one.
     pub(super) timestamps: Option<DynField>,
-    /// It sends chains.
-    pub(super) chains: bool,
+    /// It waits for that time, where that is granted.
+    pub(super) heeds_timestamps: bool,
     /// It receives into chains.
     pub(super) scatter: bool,
     pub(super) port: u16,
@@ -134,9 +134,10 @@ impl Device {
             return Some((queue.sending.pop()?, at));
         }
         let first = queue.sending.as_slice().first()?;
-        if let Some(field) = self.timestamps
-            && let Some(at) = first.timestamp(field)
-        {
+        let time = self.timestamps.and_then(|field| first.timestamp(field));
+        let granted = self.transmitter.granted & sys::RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP != 0;
+        self.kit.stats.tx_not_granted += u64::from(time.is_some() && !granted);
+        if let Some(at) = time.filter(|_| granted && self.heeds_timestamps) {
             match at.checked_sub(now) {
                 None => self.kit.stats.tx_late += 1,
                 Some(0) => {}
@@ -164,12 +165,14 @@ impl Device {
             },
             vlan_tci: mbuf.vlan_tci(),
         };
-        let fast_free = self.transmitter.granted & sys::RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE != 0;
+        let bits = self.transmitter.granted;
+        let granted = |bit| bits & bit != 0;
+        let fast_free = granted(sys::RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE);
         let stats = &mut self.kit.stats;
         stats.tx_mbufs += 1;
         stats.tx_fast_free_broken += u64::from(fast_free && !mbuf.is_direct_single());
         let mut frame = self.kit.take();
-        if self.chains {
+        if granted(sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS) {
             mbuf.segments()
                 .for_each(|part| frame.extend_from_slice(part));
         } else {

@@ -6,6 +6,8 @@ use super::counters::NicStats;
 const SPARE_MAX: usize = 4096;
 /// Bytes of a new buffer: a usual frame.
 const USUAL_FRAME: usize = 2048;
+/// Larger buffers are not kept: a payload to be cut was in them, and a small frame would take its memory along on the wire.
+const JUMBO_FRAME: usize = 10_240;
 
 /// Buffers and counters of a NIC.
 #[derive(Debug, Default)]
@@ -25,7 +27,7 @@ impl Kit {
 
     /// Takes back a buffer.
     pub(super) fn put(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_MAX {
+        if self.spare.len() < SPARE_MAX && buffer.capacity() <= JUMBO_FRAME {
             buffer.clear();
             self.spare.push(buffer);
         }

@@ -53,7 +53,7 @@ use transmit::Transmitter;
 use wire::Wire;
 
 pub use clock::NicClock;
-pub use config::{NicConfig, NicOffload, WireConfig};
+pub use config::{Misbehaviour, NicConfig, NicOffload, WireConfig};
 pub(crate) use counters::NicCounters;
 pub use counters::NicStats;
 
@@ -233,29 +233,30 @@ fn device(
     counters: Arc<NicCounters>,
 ) -> Result<Device, PortError> {
     let offloads = port.offloads();
-    let timestamps = (offloads.tx_bits & sys::RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP != 0)
-        .then(|| {
-            DynField::tx_timestamp(eal.up()).ok_or_else(|| PortError::Call {
-                name: port.info().name.clone(),
-                call: "rte_mbuf_dyn_tx_timestamp_register",
-                reason: "mbufs have no room left for a timestamp".to_owned(),
-            })
-        })
-        .transpose()?;
+    let on_time = offloads.tx_bits & sys::RTE_ETH_TX_OFFLOAD_SEND_ON_TIMESTAMP != 0;
+    let timestamps = DynField::tx_timestamp(eal.up());
+    if on_time && timestamps.is_none() {
+        return Err(PortError::Call {
+            name: port.info().name.clone(),
+            call: "rte_mbuf_dyn_tx_timestamp_register",
+            reason: "mbufs have no room left for a timestamp".to_owned(),
+        });
+    }
     Ok(Device {
         transmitter: Transmitter {
             granted: offloads.tx_bits,
-            fragments: nic.fragments,
+            misbehaves: nic.misbehaves.clone(),
             frame_max: frame_max(nic.mtu_max),
             fragment_id: 0,
         },
         receiver: Receiver {
             granted: offloads.rx_bits,
             rss: port.rss().cloned(),
+            misbehaves: nic.misbehaves.clone(),
             frame_max: frame_max(port.mtu()),
         },
-        timestamps,
-        chains: nic.offers.contains(&NicOffload::MultiSegs),
+        timestamps: timestamps,
+        heeds_timestamps: !nic.misbehaves.contains(&Misbehaviour::TimestampIgnored),
         scatter: offloads.rx_bits & sys::RTE_ETH_RX_OFFLOAD_SCATTER != 0,
         port: port.info().id.0,
         pool: port.pool(),

@@ -2,6 +2,7 @@
 
 use dpdk_sys as sys;
 
+use super::config::Misbehaviour;
 use super::headers::{Headers, Ipv6, MACS, TAG};
 use super::kit::Kit;
 use crate::port::Rss;
@@ -15,6 +16,7 @@ pub(super) struct Receiver {
     pub(super) granted: u64,
     /// Spreads flows over the queues; none with one queue.
     pub(super) rss: Option<Rss>,
+    pub(super) misbehaves: Vec<Misbehaviour>,
     /// Longest frame that it receives, bytes, a VLAN tag included.
     pub(super) frame_max: usize,
 }
@@ -61,7 +63,11 @@ impl Receiver {
         if self.granted & sys::RTE_ETH_RX_OFFLOAD_UDP_CKSUM == 0 {
             return;
         }
-        verdict.flags |= match ipv6.udp_checksum_is_good(frame) {
+        let mut is_good = ipv6.udp_checksum_is_good(frame);
+        if self.lies(Misbehaviour::RxChecksumGoodAlways) {
+            is_good = is_good.map(|_| true);
+        }
+        verdict.flags |= match is_good {
             Some(true) => {
                 kit.stats.rx_checksum_good += 1;
                 sys::RTE_MBUF_F_RX_L4_CKSUM_GOOD
@@ -89,9 +95,14 @@ impl Receiver {
             }
             None => return,
         };
-        let entry = hash as usize % rss.table.len().max(1);
+        let next = usize::from(self.lies(Misbehaviour::RssWrong));
+        let entry = (hash as usize + next) % rss.table.len().max(1);
         verdict.queue = rss.table.get(entry).copied().unwrap_or_default();
         verdict.rss_hash = hash;
         verdict.flags |= sys::RTE_MBUF_F_RX_RSS_HASH;
+    }
+
+    fn lies(&self, misbehaviour: Misbehaviour) -> bool {
+        self.misbehaves.contains(&misbehaviour)
     }
 }

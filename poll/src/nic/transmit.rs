@@ -5,6 +5,7 @@
 
 use dpdk_sys as sys;
 
+use super::config::Misbehaviour;
 use super::fragment::fragment;
 use super::headers::{MACS, TAG, TAG_TYPE, put_u16};
 use super::kit::Kit;
@@ -65,8 +66,7 @@ impl Layout {
 pub(super) struct Transmitter {
     /// `RTE_ETH_TX_OFFLOAD_*` in force.
     pub(super) granted: u64,
-    /// Segmentation makes IPv6 fragments.
-    pub(super) fragments: bool,
+    pub(super) misbehaves: Vec<Misbehaviour>,
     /// Longest frame that it sends, bytes, a VLAN tag included.
     pub(super) frame_max: usize,
     /// Identification of the next datagram that is fragmented.
@@ -82,7 +82,9 @@ impl Transmitter {
         kit: &mut Kit,
         mut emit: impl FnMut(Vec<u8>, &mut Kit),
     ) {
-        let asked = self.heeded(request.flags, kit);
+        let mut asked = self.heeded(request.flags, kit);
+        asked.checksum &= !self.lies(Misbehaviour::TxChecksumLeft);
+        asked.vlan &= !self.lies(Misbehaviour::VlanNotInserted);
         let layout = &request.layout;
         let is_ipv6 = request.flags & sys::RTE_MBUF_F_TX_IPV6 != 0;
         if !asked.segmentation {
@@ -94,10 +96,10 @@ impl Transmitter {
             return self.finish(frame, asked, request, kit, &mut emit);
         }
         if !(is_ipv6 && layout.can_be_segmented(&frame)) {
-            kit.stats.tx_bad_request += 1;
+            kit.stats.tx_bad_segmentation += 1;
             return kit.put(frame);
         }
-        if self.fragments {
+        if self.lies(Misbehaviour::UsoFragments) {
             kit.stats.tx_fragmented += 1;
             self.fragment_id = self.fragment_id.wrapping_add(1);
             let id = self.fragment_id;
@@ -131,6 +133,10 @@ impl Transmitter {
             frame.resize(FRAME_MIN, 0);
         }
         emit(frame, kit);
+    }
+
+    fn lies(&self, misbehaviour: Misbehaviour) -> bool {
+        self.misbehaves.contains(&misbehaviour)
     }
 
     /// What is asked for and granted. The rest is counted.

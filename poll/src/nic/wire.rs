@@ -16,7 +16,7 @@ use crate::random::Random;
 
 /// What Ethernet adds to each frame, bytes: preamble and start delimiter 8, checksum 4, gap to the next frame 12.
 const ETHERNET_OVERHEAD: u64 = 24;
-/// Bytes on the way at once: what 10 Gbit/s send in 100 ms. Long lines without a rate must not take all memory.
+/// Bytes of memory that frames on the way take at most: about what 10 Gbit/s send in 100 ms. Long lines without a rate must not take all memory.
 const IN_FLIGHT_MAX: usize = 128 << 20;
 const PICOS: u64 = 1_000_000_000_000;
 
@@ -77,7 +77,7 @@ impl Wire {
             kit.stats.wire_queue_full += 1;
             return kit.put(frame);
         }
-        if self.bytes_on_the_way + frame.len() > IN_FLIGHT_MAX {
+        if self.bytes_on_the_way + frame.capacity() > IN_FLIGHT_MAX {
             kit.stats.wire_full += 1;
             return kit.put(frame);
         }
@@ -110,7 +110,7 @@ impl Wire {
             return None;
         }
         let Reverse(next) = self.on_the_way.pop()?;
-        self.bytes_on_the_way -= next.frame.len();
+        self.bytes_on_the_way -= next.frame.capacity();
         Some((next.arrival, next.frame))
     }
 
@@ -162,7 +162,7 @@ impl Wire {
             arrival = arrival.max(self.last_arrival);
             self.last_arrival = arrival;
         }
-        self.bytes_on_the_way += frame.len();
+        self.bytes_on_the_way += frame.capacity();
         self.entered += 1;
         self.on_the_way.push(Reverse(OnTheWay {
             arrival,
@@ -304,6 +304,27 @@ mod tests {
             let expected = burst.unwrap_or(1.05);
             assert!((mean / expected - 1.0).abs() < 0.2, "{burst:?}: {mean}");
         }
+    }
+
+    /// Whatever size frames have: what bounds the wire is the memory that they take.
+    #[test]
+    fn a_wire_holds_so_much_memory_and_no_more() {
+        let mut rig = Rig::new(WireConfig {
+            delay: Duration::from_secs(1),
+            ..WireConfig::default()
+        });
+        let capacity = 8 << 20;
+        for _ in 0..20 {
+            let mut frame = Vec::with_capacity(capacity);
+            frame.extend_from_slice(&[0; 60]);
+            rig.wire.enter(frame, 0, &mut rig.kit, |_, _| {});
+        }
+        assert_eq!(
+            rig.kit.stats.wire_full,
+            20 - (IN_FLIGHT_MAX / capacity) as u64
+        );
+        while rig.wire.arrive(u64::MAX).is_some() {}
+        assert_eq!(rig.wire.bytes_on_the_way, 0);
     }
 
     #[test]

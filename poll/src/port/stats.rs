@@ -81,7 +81,7 @@ impl Port {
                 tx_frames: nic.tx_frames,
                 rx_missed: nic.rx_missed,
                 rx_errors: nic.rx_bad_length + nic.rx_no_scatter,
-                tx_errors: nic.tx_bad_length,
+                tx_errors: nic.tx_bad_length + nic.tx_bad_segmentation,
                 rx_no_mbuf: nic.rx_no_mbuf,
             };
         }

@@ -2,14 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use dpdk_sys as sys;
 use hugepages::{Burst, Mbuf, Mempool, TxOffload};
+use thiserror::Error;
 
 use super::TestEnd;
 use super::frame::{self, Draft, Seen};
-use crate::offload::PacingClock;
+use crate::offload::{FrameOffloads, PacingClock, segmentation};
 use crate::port::Port;
 use crate::queue::BURST;
 use crate::wire::Checksum;
+
+/// Copies of a frame that are sent at once: a wire may lose some.
+const COPIES: usize = 4;
+/// How often a question is repeated to which nothing came.
+pub(super) const ROUNDS: usize = 8;
 
 /// Questions of all tests of a process, so that no late frame is taken for an answer to the next one.
 static QUESTION: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(1);
@@ -23,6 +30,19 @@ pub(super) struct Outgoing {
     pub(super) vlan_tci: u16,
     /// How long after now it is to leave.
     pub(super) delay: Option<Duration>,
+    /// Its payload is to be cut into datagrams of so many bytes, asked for as lanes do, in the VLAN of the port.
+    pub(super) segment: Option<u16>,
+}
+
+/// Why a question could not be asked: nothing is known of the device then.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum NotSent {
+    #[error("a frame of {frame} bytes cannot be built in {room}")]
+    TooLong { frame: usize, room: usize },
+    #[error("there was no mbuf to build a frame in")]
+    NoMbuf,
+    #[error("the port did not take all frames")]
+    Refused,
 }
 
 /// See the module.
@@ -69,7 +89,7 @@ impl<'a> Cable<'a> {
     /// The largest frame that can be built, bytes.
     pub(super) fn room(&self) -> usize {
         let pool: Mempool = self.ends[self.from].pool;
-        usize::from(pool.data_room()).saturating_sub(hugepages::TX_HEADROOM)
+        usize::from(pool.data_room()).saturating_sub(sys::RTE_PKTMBUF_HEADROOM as usize)
     }
 
     /// Begins the next question: frames of those before it are not looked at any more.
@@ -94,46 +114,86 @@ impl<'a> Cable<'a> {
         frame::bytes(draft, payload)
     }
 
+    /// Sends copies of a frame, again and again until one comes out, and returns that one.
+    pub(super) fn first(
+        &mut self,
+        make: impl Fn(&Self) -> Outgoing,
+    ) -> Result<Option<Seen>, NotSent> {
+        for _ in 0..ROUNDS {
+            self.ask();
+            let frames = vec![make(self); COPIES];
+            let seen = self.exchange(&frames, |seen| !seen.is_empty())?;
+            if !seen.is_empty() {
+                return Ok(seen.into_iter().next());
+            }
+        }
+        Ok(None)
+    }
+
     /// Sends frames, and collects what comes of them until there is `enough`, or patience ends.
     pub(super) fn exchange(
         &mut self,
         frames: &[Outgoing],
         enough: impl Fn(&[Seen]) -> bool,
-    ) -> Vec<Seen> {
+    ) -> Result<Vec<Seen>, NotSent> {
         let start = Instant::now();
-        let mut waiting = frames.iter();
+        let mut waiting = frames.iter().peekable();
         let mut burst = Burst::<BURST>::new();
         let mut seen = Vec::new();
         loop {
             let now = Instant::now();
             while !burst.is_full()
-                && let Some(outgoing) = waiting.next()
+                && let Some(outgoing) = waiting.peek()
+                && let Some(mbuf) = self.build(outgoing, start)?
             {
-                if let Some(mbuf) = self.build(outgoing, start) {
-                    let _ = burst.push(mbuf);
-                }
+                let _ = burst.push(mbuf);
+                waiting.next();
             }
+            let starved = burst.is_empty() && waiting.len() > 0;
             self.ends[self.from].queues[0].tx.tx_burst(&mut burst);
             (self.turn)(now);
             self.collect(now, &mut seen);
             let sent = burst.is_empty() && waiting.len() == 0;
-            if sent && enough(&seen) || now.duration_since(start) > self.patience {
-                return seen;
+            if sent && enough(&seen) {
+                return Ok(seen);
+            }
+            if now.duration_since(start) > self.patience {
+                return match (sent, starved) {
+                    (true, _) => Ok(seen),
+                    (false, true) => Err(NotSent::NoMbuf),
+                    (false, false) => Err(NotSent::Refused),
+                };
             }
             std::thread::yield_now();
         }
     }
 
-    fn build(&self, outgoing: &Outgoing, start: Instant) -> Option<Mbuf> {
-        let mut mbuf = Mbuf::alloc(self.ends[self.from].pool)?;
-        mbuf.append(outgoing.frame.len())?
-            .copy_from_slice(&outgoing.frame);
+    /// A frame in an mbuf; nothing while there is none.
+    fn build(&self, outgoing: &Outgoing, start: Instant) -> Result<Option<Mbuf>, NotSent> {
+        let Some(mut mbuf) = Mbuf::alloc(self.ends[self.from].pool) else {
+            return Ok(None);
+        };
+        let too_long = NotSent::TooLong {
+            frame: outgoing.frame.len(),
+            room: mbuf.tailroom(),
+        };
+        let Some(bytes) = mbuf.append(outgoing.frame.len()) else {
+            return Err(too_long);
+        };
+        bytes.copy_from_slice(&outgoing.frame);
         mbuf.set_tx(outgoing.offload);
         mbuf.set_vlan_tci(outgoing.vlan_tci);
+        if let Some(size) = outgoing.segment {
+            let offloads = FrameOffloads::new(self.sender().offloads(), Checksum::Segmented);
+            if !offloads.dress_datagram(&mut mbuf) {
+                return Err(too_long);
+            }
+            mbuf.set_tx(segmentation::ask(mbuf.tx_offload(), size));
+        }
         if let (Some(delay), Some(clock)) = (outgoing.delay, self.clock()) {
             clock.stamp(&mut mbuf, start + delay);
         }
-        Some(mbuf)
+        Ok(Some(mbuf))
     }
 
     fn collect(&mut self, now: Instant, seen: &mut Vec<Seen>) {

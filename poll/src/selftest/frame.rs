@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Instant;
 
+use dpdk_sys as sys;
 use hugepages::Mbuf;
 
 use crate::transport::Ecn;
@@ -16,6 +17,10 @@ const TAG: usize = 4;
 const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const PROTOCOL_FRAGMENT: u8 = 44;
+/// The ECN field in the second byte of an IPv6 header: "congestion experienced" has both bits.
+const ECN: u8 = 0x30;
+/// What frames here are sent with.
+const ECT_0: u8 = 0x20;
 /// Hosts of the prefix for documentation (RFC 3849): nobody has these addresses, nobody answers.
 const NET: [u16; 4] = [0x2001, 0xdb8, 0x5701, 0];
 /// The UDP port that frames go to.
@@ -87,6 +92,8 @@ pub(super) struct Seen {
     pub(super) mbufs: u16,
     /// The tag in the frame.
     pub(super) tag: Option<u16>,
+    /// See [`head`].
+    pub(super) head: Vec<u8>,
     pub(super) content: Content,
 }
 
@@ -127,8 +134,30 @@ impl Seen {
             vlan_tci: mbuf.vlan_tci(),
             mbufs: mbuf.segment_count(),
             tag,
+            head: head(&frame).unwrap_or_default(),
             content,
         })
+    }
+
+    /// The VLAN that it came in: by its tag, or by the mbuf if the device took that off.
+    pub(super) fn vlan_tag(&self) -> Option<u16> {
+        let stripped = self.flags & sys::RTE_MBUF_F_RX_VLAN_STRIPPED != 0;
+        self.tag.or(stripped.then_some(self.vlan_tci))
+    }
+
+    /// A frame with nothing remarkable about it.
+    #[cfg(test)]
+    pub(super) fn of(content: Content) -> Self {
+        Self {
+            at: Instant::now(),
+            queue: 0,
+            flags: 0,
+            vlan_tci: 0,
+            mbufs: 1,
+            tag: None,
+            head: Vec::new(),
+            content,
+        }
     }
 
     /// The payload of a datagram.
@@ -138,6 +167,23 @@ impl Seen {
             Content::Fragment | Content::Mangled => None,
         }
     }
+}
+
+/// What the headers of all parts of a datagram have in common: everything but a tag, the lengths, the checksum, and a mark
+/// of congestion that was set on the way.
+pub(super) fn head(frame: &[u8]) -> Option<Vec<u8>> {
+    let (_, packet) = packet(frame)?;
+    let headers = packet.get(..IPV6_HEADER + UDP_HEADER)?;
+    let mut head = [&frame[..ETHERNET_HEADER - 2], headers].concat();
+    let ipv6 = ETHERNET_HEADER - 2;
+    let udp = ipv6 + IPV6_HEADER;
+    for field in [ipv6 + 4, udp + 4, udp + 6] {
+        head[field..field + 2].fill(0);
+    }
+    if head[ipv6 + 1] & ECN == ECN {
+        head[ipv6 + 1] = head[ipv6 + 1] & !ECN | ECT_0;
+    }
+    Some(head)
 }
 
 /// The VLAN tag of a frame, and its IPv6 packet.

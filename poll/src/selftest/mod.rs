@@ -16,7 +16,12 @@
 mod cable;
 mod checks;
 mod frame;
+mod pacing;
+mod receive;
+mod rss;
+mod segmentation;
 mod setup;
+mod transmit;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -67,11 +72,12 @@ pub enum Verdict {
     Ok,
     /// It does something else, and must not be used.
     Lies,
-    /// Frames pass, but the device says nothing of what it is asked for. Harmless: the engine does it.
+    /// Frames pass, but the device says nothing of what it is asked for, or the line leaves it open. Harmless: the engine
+    /// does it.
     NotSeen,
     /// The device does not offer it, or it was not asked for.
     NotOffered,
-    /// No frame came through at all, so nothing can be said.
+    /// Nothing can be said: no plain frame comes through, the question could not be sent, or the wire lost too much of it.
     NoAnswer,
 }
 
@@ -116,7 +122,8 @@ pub fn run(
     findings
 }
 
-/// Tests UDP segmentation alone, of the port `ends[from]`, on the way to the other end.
+/// Tests UDP segmentation alone, of the port `ends[from]`, on the way to the other end. A wire that lets no plain frame
+/// through, or loses much, gives no answer.
 pub fn segmentation(
     ends: &mut [TestEnd],
     from: usize,
