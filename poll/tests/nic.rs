@@ -317,6 +317,22 @@ fn frames_leave_at_their_time(eal: &Eal) {
     rig.step();
     assert_eq!(rig.timeout(), Some(rig.start() + micros(80)));
     rig.end();
+
+    // Not granted: sent at once, and counted.
+    let setup = Setup {
+        offload: OffloadConfig {
+            hardware_pacing: Mode::Off,
+            ..OffloadConfig::default()
+        },
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(eal, setup);
+    let ns = clock.ns(rig.start() + micros(500));
+    rig.send_mbuf(0, 0, &frame, |mbuf| mbuf.set_timestamp(field, ns));
+    assert_eq!(rig.receive(1).len(), 1);
+    let stats = rig.stats(0);
+    assert_eq!((stats.tx_not_granted, stats.tx_held), (1, 0));
+    rig.end();
 }
 
 fn a_wire_has_its_properties(eal: &Eal) {

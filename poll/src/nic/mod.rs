@@ -255,7 +255,7 @@ fn device(
             misbehaves: nic.misbehaves.clone(),
             frame_max: frame_max(port.mtu()),
         },
-        timestamps: timestamps,
+        timestamps,
         heeds_timestamps: !nic.misbehaves.contains(&Misbehaviour::TimestampIgnored),
         scatter: offloads.rx_bits & sys::RTE_ETH_RX_OFFLOAD_SCATTER != 0,
         port: port.info().id.0,
