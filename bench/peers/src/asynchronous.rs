@@ -4,24 +4,19 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bench::api::case::REST;
 use bench::api::recorder::{Recorder, request};
 use bench::api::tasks::{self, Client};
-use bench::field::peer::{ClientSpec, Load, Work};
+use bench::field::peer::{ClientSpec, HEADER, Load, PATIENCE, Work};
+use bench::scale::case::DIALING;
 use bench::scale::figures::Figures;
 use bench::scale::quinn_server::{poll_without_sleep, runtime};
 use bytes::Bytes;
+use tokio::time::MissedTickBehavior;
 
 use crate::report::Usage;
-
-/// Handshakes under way at a time while connections are made that do other work.
-const DIALING: usize = 64;
-/// How long it may take until datagrams come back. Those that have not are lost.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// Bytes of a request that has no more than its header.
-const HEADER: usize = 8;
 
 /// Counts handshakes that were not resumed.
 pub type FullHandshakes = Arc<AtomicU64>;
@@ -208,8 +203,12 @@ async fn echo_datagrams(
     let payload = Bytes::from(vec![0; load.answer as usize]);
     let mut under_way: VecDeque<Instant> = VecDeque::new();
     let mut lost = 0;
-    let mut looks = tokio::time::interval(PATIENCE);
-    let mut received = false;
+    // The first tick of an `interval` comes at once: it would give up what was just sent.
+    let first_look = tokio::time::Instant::now() + PATIENCE;
+    let mut looks = tokio::time::interval_at(first_look, PATIENCE);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Looks since something came. At one alone, this process may only have been without a CPU.
+    let mut silent = 0;
     while !recorder.is_over() {
         while under_way.len() < load.outstanding
             && let Some(issued) = recorder.issue()
@@ -226,7 +225,7 @@ async fn echo_datagrams(
             biased;
             datagram = connection.receive_datagram() => match datagram {
                 Ok(datagram) => {
-                    received = true;
+                    silent = 0;
                     if let Some(issued) = under_way.pop_front() {
                         recorder.count(issued, datagram.len() as u64);
                     }
@@ -234,7 +233,8 @@ async fn echo_datagrams(
                 Err(problem) => recorder.fail(problem),
             },
             _ = looks.tick() => {
-                if !std::mem::take(&mut received) {
+                silent += 1;
+                if silent > 2 {
                     lost += under_way.len() as u64;
                     recorder.give_up(under_way.len() as u64);
                     under_way.clear();

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::case::{Spec, Way};
 use super::tasks::{self, Client};
+use crate::field::peer::ZEROES;
 use crate::memory::LEFT;
 use crate::scale::figures::Figures;
 use crate::scale::quinn_server::pin;
@@ -32,9 +33,6 @@ shards:
   - { name: server, port: left, lcore: 0, idle: busy }
   - { name: client, port: right, lcore: 0, idle: busy }
 "#;
-
-/// What answers are made of.
-static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// Runs the measurement.
 ///

@@ -18,6 +18,12 @@ use crate::api::recorder::{Kind, Terms};
 pub const CERTIFICATE: &str = "certificate.pem";
 /// The file of its key, PEM.
 pub const KEY: &str = "key.pem";
+/// Bytes of a request that has no more than its header.
+pub const HEADER: usize = 8;
+/// What answers are made of.
+pub static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
+/// How long it may take until datagrams come back. Those that have not are lost.
+pub const PATIENCE: Duration = Duration::from_millis(100);
 /// The share of a path's MTU that datagrams have to reach: stacks search for it in steps, and end a little below.
 pub const MTU_SHARE_MIN: f64 = 0.99;
 /// What is left out at the start of a load, at most: congestion windows, caches.

@@ -19,13 +19,12 @@ use tokio::runtime::Runtime;
 
 use super::case::{Case, Spec};
 use super::{SERVER_CPU, engine_run, secrets};
+use crate::field::peer::ZEROES;
 
 /// Bytes of each socket buffer.
 const SOCKET_BUFFER: usize = 16 << 20;
 /// Streams that a peer may have open: quinn's default, which keeps its connections small.
 const STREAMS: u32 = 100;
-/// What answers are made of.
-static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// What the server says about itself in the first line of its output.
 #[derive(Debug, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use ::quiche::Connection;
 use bench::api::case::REST;
 use bench::api::recorder::{Recorder, request};
-use bench::field::peer::{ClientSpec, Work};
+use bench::field::peer::{ClientSpec, HEADER, PATIENCE, Work};
+use bench::scale::case::DIALING;
 use bench::scale::figures::Figures;
 use bench::settings::SERVER_NAME;
 use bytes::Bytes;
@@ -18,14 +19,8 @@ use super::socket::{BUFFER, Socket};
 use crate::asynchronous::judge_kind;
 use crate::report::Usage;
 
-/// Handshakes under way at a time while connections are made that do other work.
-const DIALING: usize = 64;
-/// How long it may take until datagrams come back. Those that have not are lost.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// How long connections may take to come up.
 const DIAL_MAX: Duration = Duration::from_secs(30);
-/// Bytes of a request that has no more than its header.
-const HEADER: usize = 8;
 
 /// Runs a client as `spec` says.
 pub fn run(spec: &ClientSpec) -> Result<Figures, Box<dyn Error>> {

@@ -4,17 +4,12 @@ use std::collections::HashMap;
 use std::error::Error;
 
 use ::quiche::Connection;
-use bench::field::peer::ServerSpec;
+use bench::field::peer::{HEADER, ServerSpec, ZEROES};
 
 use super::config;
 use super::endpoint::{Application, Endpoint};
 use super::socket::{BUFFER, Socket};
 use crate::report;
-
-/// Bytes of a request's header.
-const HEADER: usize = 8;
-/// What answers are made of.
-static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// Serves as `spec` says.
 pub fn serve(spec: &ServerSpec) -> Result<(), Box<dyn Error>> {

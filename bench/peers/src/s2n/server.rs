@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use bench::field::peer::{PathSpec, ServerSpec, Work};
+use bench::field::peer::{PathSpec, ServerSpec, Work, ZEROES};
 use bench::scale::quinn_server::{poll_without_sleep, runtime};
 use bytes::Bytes;
 use s2n_quic::provider::tls::s2n_tls;
@@ -12,9 +12,6 @@ use stoq::services::perf;
 
 use super::{datagrams, io, limits, receive, send, tickets};
 use crate::report;
-
-/// What answers are made of.
-static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// Serves as `spec` says.
 pub fn serve(spec: &ServerSpec) -> Result<(), Box<dyn Error>> {
