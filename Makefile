@@ -40,8 +40,7 @@ bench: setup ## the engine beside quinn, quiche and s2n-quic: a table, its repor
 ifdef QUICK
 	$(TARGET)/release/field --quick
 else
-	$(TARGET)/release/field --plots docs/benchmarks
-	$(TARGET)/release/field markdown --report $(TARGET)/bench/report.json --into docs/benchmarks.md
+	$(TARGET)/release/field --plots docs/benchmarks --page docs/benchmarks.md
 endif
 
 bench-all: bench ## the same, then micro-benchmarks, the engine against its ceilings, at scale, and its API (40 minutes more)

@@ -329,8 +329,7 @@ mod tests {
         let mut profiler = Profiler::new();
         let stats = timed(&mut profiler, |stats| {
             within(Stage::Receive, || {
-                spin(Duration::from_millis(2));
-                within(Stage::ProtocolReceive, || spin(Duration::from_millis(20)));
+                within(Stage::ProtocolReceive, || spin(Duration::from_micros(10)));
             });
             stats.rx_frames += 3;
         });
@@ -342,28 +341,47 @@ mod tests {
         // Twice begun, once before and once after the inner one; the outermost again at its end.
         assert_eq!(profile.readings[Stage::Receive as usize], 2);
         assert_eq!(profile.readings[Stage::ProtocolReceive as usize], 1);
-        let (outer, inner) = (
-            profile.ticks(Stage::Receive),
-            profile.ticks(Stage::ProtocolReceive),
-        );
-        assert!(outer > 0.0 && inner > outer, "{outer} {inner}");
         assert_eq!(profile.ticks(Stage::Tx), 0.0);
+    }
+
+    #[test]
+    fn the_longer_of_two_stages_has_more_ticks() {
+        // Somebody else may get the CPU during the shorter one, though not each time.
+        let right = (0..10).any(|_| {
+            let mut profiler = Profiler::new();
+            let profile = timed(&mut profiler, |_| {
+                within(Stage::Receive, || {
+                    spin(Duration::from_millis(2));
+                    within(Stage::ProtocolReceive, || spin(Duration::from_millis(20)));
+                });
+            })
+            .profile;
+            let (outer, inner) = (
+                profile.ticks(Stage::Receive),
+                profile.ticks(Stage::ProtocolReceive),
+            );
+            outer > 0.0 && inner > outer
+        });
+        assert!(right);
     }
 
     #[test]
     fn a_cpu_that_was_taken_away_is_no_stages_doing() {
         let mut profiler = Profiler::new();
-        // Without EAL the rate of the clock is unknown: some time that a short spin stays below.
-        profiler.limit = 1_000_000_000;
+        // Without EAL the rate of the clock is unknown: what passes in a time that a short spin stays below.
+        let start = tsc::ticks();
+        std::thread::sleep(Duration::from_millis(200));
+        let limit = tsc::ticks() - start;
+        profiler.limit = limit;
         let stats = timed(&mut profiler, |_| {
             within(Stage::Emit, || spin(Duration::from_micros(10)));
             within(Stage::Parse, || {
-                std::thread::sleep(Duration::from_millis(1500))
+                std::thread::sleep(Duration::from_millis(1000))
             });
         });
         let profile = stats.profile;
         assert_eq!(profile.interruptions, 1);
-        assert!(profile.interrupted > 1_000_000_000);
+        assert!(profile.interrupted > limit);
         assert_eq!(profile.ticks(Stage::Parse), 0.0);
         assert!(profile.ticks(Stage::Emit) > 0.0);
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bench::field::case::Case;
 use bench::field::peer_way::{Place, make_identity};
-use bench::field::schedule::{Schedule, Step};
+use bench::field::schedule::{ROUNDS, SECONDS, Schedule, Step};
 use bench::field::way::{Medium, Stack, Way};
 use bench::field::{engine_way, peer_way, plot, table, wire};
 use bench::report::Report;
@@ -19,11 +19,10 @@ use bench::scale::figures::Figures;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// What no cell says anything about.
-const NOT_MEASURED: [&str; 6] = [
+const NOT_MEASURED: [&str; 5] = [
     "a NIC: nothing leaves this machine",
     "more than two CPUs; both ends share one machine, and with kernel sockets the kernel's work is done on the CPU of either",
     "handshakes and connections at rest over anything but loopback and a link: the engine's clients connect once",
-    "datagrams of 8952 bytes over memif: its driver takes frames of 1518 (DPDK 22.11)",
     "loss, and paths longer than a queue",
     "quinn and s2n-quic with several threads: each end has one CPU, as an lcore has",
 ];
@@ -81,10 +80,10 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// How often each cell is measured.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = ROUNDS)]
     rounds: u32,
     /// Length of a measurement, seconds.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: f64,
     /// What to measure; may be given several times. Default: everything.
     #[arg(long)]
@@ -101,6 +100,9 @@ struct Options {
     /// Folder of the pictures; none are drawn without.
     #[arg(long)]
     plots: Option<PathBuf>,
+    /// A page to write the table into, as `field markdown --into` does.
+    #[arg(long)]
+    page: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -146,6 +148,11 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
         .unwrap_or_else(|| place.folder.join("report.json"));
 
     let mut schedule = Schedule::new(rounds, &cases, &ways, Duration::from_secs_f64(seconds));
+    let (all, seconds_all) = (schedule.progress().1, schedule.remaining().as_secs());
+    eprintln!(
+        "{all} measurements, about {} minutes",
+        seconds_all.div_ceil(60)
+    );
     while let Some(step) = schedule.next() {
         let start = Instant::now();
         announce(&schedule, step, rounds);
@@ -167,10 +174,17 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     println!("{}", table::text(&report));
     println!("{}", path.display());
-    options
-        .plots
-        .as_ref()
-        .map_or(Ok(()), |plots| draw(&path, plots))
+    if let Some(plots) = &options.plots {
+        draw(&path, plots)?;
+    }
+    if let Some(page) = &options.page {
+        markdown(&path, Some(page))?;
+    }
+    let failed = report.cells.iter().filter(|cell| !cell.failures.is_empty());
+    match failed.count() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} cells failed", report.cells.len()).into()),
+    }
 }
 
 fn chosen<T: PartialEq>(wanted: &[T], one: T) -> bool {

@@ -168,6 +168,7 @@ fn measure(case: Case, options: &Options, program: &Path, folder: &Path) -> Tabl
         pairs: 1,
         connections: options.connections,
         seconds: options.seconds,
+        handshakes: None,
     };
     let stacks = match options.engine_only {
         true => &Stack::BOTH[..1],

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::case::{Case, REQUEST};
-use super::peer::{CERTIFICATE, KEY, Load, Work};
+use super::peer::{CERTIFICATE, HEADER, KEY, Load, Work};
 use super::way::Medium;
 use super::wire::{CLIENT, INTERFACE, SERVER};
 use crate::settings::SERVER_NAME;
@@ -109,8 +109,10 @@ shards:
                     "client"
                 };
                 let socket = self.folder.join("memif.sock");
+                // A buffer has to hold a whole frame: frames over several of them arrive garbled (DPDK 22.11).
+                let buffer = if self.case.mtu() > 1500 { 9216 } else { 2048 };
                 let vdev = format!(
-                    "net_memif0,role={role},socket={},socket-abstract=no,rsize=10",
+                    "net_memif0,role={role},socket={},socket-abstract=no,rsize=10,bsize={buffer}",
                     socket.display()
                 );
                 ("net_memif0", vdev)
@@ -163,7 +165,7 @@ shards:
                 format!("perf: {{ streams: {each}, upload: 0, download: {answer}, repeat: true }}")
             }
             _ => {
-                let upload = REQUEST - 8; // The header is beside it.
+                let upload = REQUEST - HEADER as u64; // The header is beside it.
                 format!(
                     "perf: {{ streams: {each}, upload: {upload}, download: {answer}, repeat: true }}"
                 )

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use stoq::transport::IPV6_UDP_HEADERS;
 
+use super::OVERHEAD_MAX;
 use super::case::{Case, REQUEST};
 use super::engine_config::{Setting, TAPS};
 use super::peer::{MTU_SHARE_MIN, Work};
@@ -17,15 +18,13 @@ use super::peer_way::Place;
 use super::way::Medium;
 use super::wire::Wire;
 use crate::child::run_json;
-use crate::scale::case::{Case as ScaleCase, Spec};
+use crate::scale::case::{Case as ScaleCase, Handshake, Spec};
 use crate::scale::figures::Figures;
 
 /// What is left out at the start. Devices come up in it, and TAP interfaces are joined.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// The same over TAP: a handshake that found no bridge yet is tried again after a second.
 const WARM_UP_TAP: Duration = Duration::from_millis(1700);
-/// Time that a run may take beyond its length: start and drain.
-const OVERHEAD_MAX: Duration = Duration::from_secs(30);
 /// How long a server may take to be ready.
 const START_MAX: Duration = Duration::from_secs(15);
 /// How long it may take to end.
@@ -196,6 +195,10 @@ fn by_scale(place: &Place, case: Case, seconds: f64, quick: bool) -> Result<Figu
         pairs: 1,
         connections: (case.work() == Work::Idle).then_some(case.load(seconds, quick).connections),
         seconds: Some(seconds),
+        handshakes: match case.work() {
+            Work::Resumed => Some(Handshake::Resumed),
+            _ => Some(Handshake::Full),
+        },
     };
     let mut command = Command::new(&place.scale);
     command.arg("engine").args(spec.arguments());

@@ -10,6 +10,8 @@
 //!         └─► scale engine CASE                                               handshakes, connections at rest
 //! ```
 
+use std::time::Duration;
+
 pub mod case;
 pub mod engine_config;
 pub mod engine_way;
@@ -20,3 +22,6 @@ pub mod schedule;
 pub mod table;
 pub mod way;
 pub mod wire;
+
+/// Time that a process may take beyond its load: start, connections, last answers, drain.
+const OVERHEAD_MAX: Duration = Duration::from_secs(30);

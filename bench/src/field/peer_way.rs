@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use stoq::transport::IPV6_UDP_HEADERS;
 
@@ -15,9 +14,6 @@ use super::wire::{SERVER, Wire};
 use crate::child::run_json;
 use crate::scale::figures::Figures;
 use crate::scale::{CLIENT_CPU, SERVER_CPU};
-
-/// Time that a client may take beyond its load: start, connections, last answers.
-const OVERHEAD_MAX: Duration = Duration::from_secs(30);
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -49,7 +45,7 @@ pub fn measure(
         work: case.work(),
         identity: place.folder.clone(),
         udp_payload: case.mtu() - IPV6_UDP_HEADERS,
-        no_segmentation: false,
+        no_segmentation: way.medium == Medium::VethSingle,
         busy: case.polls(),
         cpu,
     };
@@ -76,7 +72,7 @@ pub fn measure(
     };
     let mut command = wire.client(&place.peer);
     command.args(spec.arguments(&stack));
-    let limit = spec.load.warm_up() + spec.load.length() + OVERHEAD_MAX;
+    let limit = spec.load.warm_up() + spec.load.length() + super::OVERHEAD_MAX;
     let figures =
         run_json(&mut command, &place.folder, limit).map_err(|error| error.to_string())?;
     let mut figures: Figures =
@@ -91,7 +87,7 @@ fn judge(way: Way, case: Case, wire: &Wire, figures: &mut Figures) {
     let mtu = f64::from(case.mtu());
     if let Some(mean) = wire.packet_mean() {
         figures.add("packet on the wire", "B", mean);
-        if way.medium == Medium::VethCut && mean > mtu {
+        if way.medium != Medium::Veth && mean > mtu {
             figures
                 .problems
                 .push(format!("packets of {mean:.0} bytes were not cut to {mtu}"));

@@ -60,7 +60,10 @@ pub fn draw(report: &Report, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Erro
 
 fn panels(report: &Report, section: &Section) -> Vec<Panel> {
     let mut panels = Vec::new();
-    for &case in Case::value_variants() {
+    for &case in Case::value_variants()
+        .iter()
+        .filter(|case| section.has(**case))
+    {
         for row in case
             .rows()
             .iter()

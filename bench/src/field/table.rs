@@ -136,7 +136,10 @@ fn lines(report: &Report, section: &Section) -> Option<Vec<Vec<String>>> {
     heads.extend(ways.iter().map(|way| way.title()));
     heads.extend(["best of the others", "engine by it"].map(str::to_owned));
     let mut lines = vec![heads];
-    for &case in Case::value_variants() {
+    for &case in Case::value_variants()
+        .iter()
+        .filter(|case| section.has(**case))
+    {
         if !ways.iter().any(|way| cell(report, case, *way).is_some()) {
             continue;
         }

@@ -32,6 +32,8 @@ pub enum Medium {
     Veth,
     /// The same pair without segmentation offload: the kernel cuts super-packets before they cross.
     VethCut,
+    /// The same, and without GSO and GRO in the sockets: each datagram passes the kernel by itself.
+    VethSingle,
     /// The same pair, by packet sockets (`net_af_packet`).
     AfPacket,
     /// The same pair, by XDP sockets (`net_af_xdp`).
@@ -61,7 +63,7 @@ pub struct Section {
 }
 
 /// What is compared with what.
-pub const SECTIONS: [Section; 3] = [
+pub const SECTIONS: [Section; 4] = [
     Section {
         title: "Within memory: kernel UDP on loopback, GSO on, beside the engine over a link and over memif",
         peers: Medium::Loopback,
@@ -73,11 +75,26 @@ pub const SECTIONS: [Section; 3] = [
         engine: &[Medium::AfPacket, Medium::AfXdp, Medium::Tap],
     },
     Section {
+        title: "A veth pair without GSO anywhere (each datagram passes the kernel by itself)",
+        peers: Medium::VethSingle,
+        engine: &[Medium::AfPacket, Medium::AfXdp, Medium::Tap],
+    },
+    Section {
         title: "A veth pair that carries super-packets (GSO in sockets and devices)",
         peers: Medium::Veth,
         engine: &[Medium::AfPacket, Medium::AfXdp, Medium::Tap],
     },
 ];
+
+impl Section {
+    /// Whether a case has rows here: those that the other stacks have nothing beside are in another section.
+    pub fn has(&self, case: Case) -> bool {
+        let medium = self.peers;
+        Stack::PEERS
+            .into_iter()
+            .any(|stack| Way { stack, medium }.runs(case))
+    }
+}
 
 impl Stack {
     /// Those that this project is compared with.
@@ -87,9 +104,12 @@ impl Stack {
 impl Way {
     /// All ways.
     pub fn all() -> Vec<Self> {
-        let peers = [Medium::Loopback, Medium::VethCut, Medium::Veth]
-            .into_iter()
-            .flat_map(|medium| Stack::PEERS.map(|stack| Self { stack, medium }));
+        let peers = SECTIONS.iter().flat_map(|section| {
+            Stack::PEERS.map(|stack| Self {
+                stack,
+                medium: section.peers,
+            })
+        });
         let engine = [
             Medium::Link,
             Medium::Memif,
@@ -114,14 +134,11 @@ impl Way {
 
     /// Whether a case is measured this way.
     pub fn runs(self, case: Case) -> bool {
-        let peer = self.stack != Stack::Engine;
         match self.medium {
             Medium::Loopback | Medium::Link => true,
-            // The engine's clients make connections once, and the driver takes frames of 1518 bytes (DPDK 22.11).
-            Medium::Memif => !matches!(
-                case,
-                Case::Handshakes | Case::Resumed | Case::Idle | Case::Bulk8952
-            ),
+            // The engine's clients make connections once.
+            Medium::Memif => !matches!(case, Case::Handshakes | Case::Resumed | Case::Idle),
+            Medium::VethSingle => case == Case::Bulk1452,
             Medium::Veth | Medium::VethCut | Medium::AfPacket | Medium::AfXdp => {
                 matches!(
                     case,
@@ -131,7 +148,7 @@ impl Way {
                         | Case::RequestPolling
                         | Case::Requests64
                         | Case::Datagrams
-                ) && (peer || self.medium != Medium::Veth)
+                )
             }
             Medium::Tap => matches!(
                 case,
@@ -150,6 +167,7 @@ impl Medium {
             Self::Memif => "memif",
             Self::Veth => "veth",
             Self::VethCut => "veth, cut",
+            Self::VethSingle => "veth, no GSO",
             Self::AfPacket => "af_packet",
             Self::AfXdp => "af_xdp",
             Self::Tap => "tap",

@@ -46,9 +46,11 @@ impl Wire {
                 server: None,
                 client: None,
             }),
-            Medium::Veth | Medium::VethCut | Medium::AfPacket | Medium::AfXdp => {
-                Self::veth(medium, mtu)
-            }
+            Medium::Veth
+            | Medium::VethCut
+            | Medium::VethSingle
+            | Medium::AfPacket
+            | Medium::AfXdp => Self::veth(medium, mtu),
             Medium::Tap => Self::bridge(),
         }
     }

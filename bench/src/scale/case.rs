@@ -38,6 +38,24 @@ pub enum Case {
     Flood,
 }
 
+/// A kind of handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Handshake {
+    /// The server proves itself.
+    Full,
+    /// A TLS session is resumed.
+    Resumed,
+}
+
+impl fmt::Display for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+        })
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value();
@@ -63,6 +81,9 @@ pub struct Spec {
     /// Length of each measurement, seconds, instead of the one that the case has.
     #[arg(long)]
     pub seconds: Option<f64>,
+    /// With `handshakes`, only those of this kind.
+    #[arg(long)]
+    pub handshakes: Option<Handshake>,
 }
 
 impl Spec {
@@ -78,6 +99,9 @@ impl Spec {
         }
         if let Some(seconds) = self.seconds {
             arguments.push(format!("--seconds={seconds}"));
+        }
+        if let Some(handshakes) = self.handshakes {
+            arguments.push(format!("--handshakes={handshakes}"));
         }
         arguments
     }
@@ -131,10 +155,14 @@ impl Spec {
         match self.case {
             Case::Connections => vec![load(self.connections(), Work::Bulk)],
             Case::Idle => vec![load(self.connections(), Work::Idle)],
-            Case::Handshakes => vec![
-                load(0, Work::Handshakes { resume: false }),
-                load(0, Work::Handshakes { resume: true }),
-            ],
+            Case::Handshakes => [Handshake::Full, Handshake::Resumed]
+                .into_iter()
+                .filter(|kind| self.handshakes.is_none_or(|only| only == *kind))
+                .map(|kind| {
+                    let resume = kind == Handshake::Resumed;
+                    load(0, Work::Handshakes { resume })
+                })
+                .collect(),
             Case::Scaling | Case::Flood => vec![load(1, Work::Bulk)],
             Case::Fairness => {
                 let per_second = SMALL_PER_SECOND;
@@ -188,6 +216,7 @@ mod tests {
                 pairs: 2,
                 connections: Some(7),
                 seconds: Some(0.25),
+                handshakes: Some(Handshake::Resumed),
             };
             let arguments = std::iter::once("scale".to_owned()).chain(spec.arguments());
             assert_eq!(Cli::parse_from(arguments).spec, spec);

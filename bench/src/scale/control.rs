@@ -354,6 +354,7 @@ mod tests {
             pairs: 1,
             connections: Some(2),
             seconds: Some(0.05),
+            handshakes: None,
         };
         let loads: Vec<_> = spec
             .loads()
