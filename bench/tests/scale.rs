@@ -51,6 +51,7 @@ fn every_case_finds_its_figures_on_both_stacks() {
             pairs: if case == Case::Scaling { 2 } else { 1 },
             connections: Some(200),
             seconds: Some(0.2),
+            handshakes: None,
         };
         for stack in ["engine", "quinn"] {
             let figures = measure(stack, &spec);
