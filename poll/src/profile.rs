@@ -64,7 +64,7 @@ impl Stage {
 }
 
 /// Begins `stage` on this thread and returns the stage that it ends. Free of any effect in a turn that is not timed.
-#[inline]
+#[inline(always)]
 pub fn enter(stage: Stage) -> Stage {
     CLOCK.with(|clock| match clock.runs.get() {
         true => clock.enter(stage),
@@ -73,7 +73,7 @@ pub fn enter(stage: Stage) -> Stage {
 }
 
 /// Does `work` as a stage of its own, and goes on with the one it was called in.
-#[inline]
+#[inline(always)]
 pub fn within<T>(stage: Stage, work: impl FnOnce() -> T) -> T {
     let outer = enter(stage);
     let done = work();

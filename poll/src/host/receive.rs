@@ -16,7 +16,7 @@ impl Host {
     }
 
     /// Takes a received frame, with what the device says of its UDP checksum.
-    #[inline]
+    #[inline(always)]
     pub fn receive_checked(
         &mut self,
         now: Instant,
