@@ -144,15 +144,23 @@ fn check(command: &Check, eal: Vec<String>) -> Result<ExitCode, Failure> {
     }
 }
 
-fn list_ports(command: &Ports, eal: Vec<String>) -> Result<ExitCode, Failure> {
+/// The plan of a configuration, if one is given, and the arguments that EAL starts with: the plan's, else those given.
+fn plan_if_given(
+    config: Option<&Path>,
+    eal: Vec<String>,
+) -> Result<(Option<Plan>, Vec<String>), Failure> {
     let given = Given::new(eal, None);
-    let config = command.config.as_deref();
     let plan = config
         .map(|config| plan(config, given.clone()))
         .transpose()?;
     let arguments = plan
         .as_ref()
         .map_or(given.eal, |plan| plan.eal.arguments.clone());
+    Ok((plan, arguments))
+}
+
+fn list_ports(command: &Ports, eal: Vec<String>) -> Result<ExitCode, Failure> {
+    let (plan, arguments) = plan_if_given(command.config.as_deref(), eal)?;
     let list = ports::list(&arguments, plan.as_ref()).map_err(failed)?;
     if command.json {
         print_json(&list)
@@ -179,14 +187,7 @@ fn examine(command: &Doctor, eal: Vec<String>) -> Result<ExitCode, Failure> {
 }
 
 fn test_ports(command: &Selftest, eal: Vec<String>) -> Result<ExitCode, Failure> {
-    let given = Given::new(eal, None);
-    let config = command.config.as_deref();
-    let plan = config
-        .map(|config| plan(config, given.clone()))
-        .transpose()?;
-    let arguments = plan
-        .as_ref()
-        .map_or(given.eal, |plan| plan.eal.arguments.clone());
+    let (plan, arguments) = plan_if_given(command.config.as_deref(), eal)?;
     let choice = selftest::Choice::new(plan.as_ref(), &command.ports, command.mtu);
     let choice = choice.map_err(|error| Failure {
         code: USAGE,

@@ -8,16 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{OURS, Probe, STRANGER, THEIRS, UDP_PORT, eal};
+use common::{OURS, Probe, STRANGER, THEIRS, UDP_PORT, datagram, eal};
 use hugepages::{Burst, Mbuf, Mempool, MempoolConfig, PacketAlloc};
 use poll::host::{Host, HostConfig, HostRole};
 use poll::offload::{Mode, OffloadConfig, RxChecksum, Vlan};
 use poll::wire::icmpv6::{Icmpv6Headers, Message, emit};
-use poll::wire::{
-    Checksum, DropReason, HEADERS, MacAddr, UdpHeaders, VLAN_TAG, emit_udp_headers, insert_tag,
-};
+use poll::wire::{DropReason, MacAddr, VLAN_TAG, insert_tag};
 use poll::{
-    BURST_DEFAULT, Eal, Ecn, Emulation, Lane, LaneConfig, LaneStats, NicConfig, NicStats, Port,
+    BURST_DEFAULT, Eal, Emulation, Lane, LaneConfig, LaneStats, NicConfig, NicStats, Port,
     PortConfig, QueuePair, TxPath, emulated,
 };
 
@@ -402,24 +400,6 @@ fn drain(queues: &mut [QueuePair]) {
 
 fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|index| (index * 7 + len) as u8).collect()
-}
-
-/// A datagram of [`THEIRS`] at [`STRANGER`] for [`OURS`].
-fn datagram(dst_mac: MacAddr, payload: &[u8]) -> Vec<u8> {
-    let headers = UdpHeaders {
-        src_mac: STRANGER,
-        dst_mac,
-        src: THEIRS,
-        dst: OURS,
-        src_port: UDP_PORT,
-        dst_port: UDP_PORT,
-        ecn: Ecn::Ect0,
-        hop_limit: 64,
-        flow_label: 0,
-    };
-    let mut head = [0; HEADERS];
-    emit_udp_headers(&mut head, &headers, payload, Checksum::Software);
-    [&head[..], payload].concat()
 }
 
 /// An echo request of [`THEIRS`] at [`STRANGER`] for [`OURS`].
